@@ -1,0 +1,151 @@
+"""The words every part shares: kinds, classes, outcomes, and the records that are queued and stored.
+
+An *event* is one message, status or error inside a webhook body. A *record* is what is stored, queued
+and forwarded as one piece: a whole body, or the part of it that goes to one destination, with the
+counts of the events in it.
+"""
+
+import enum
+import struct
+from typing import Final
+
+import msgspec
+
+
+class Kind(enum.IntEnum):
+    """What is counted in the books; the first seven arrive by webhook, the last one by the push API."""
+
+    MESSAGE = 0
+    SENT = 1
+    DELIVERED = 2
+    READ = 3
+    FAILED = 4
+    ERROR = 5
+    OTHER = 6
+    """JSON we do not recognise, statuses and `changes` fields we have no name for: kept and forwarded."""
+    SEND = 7
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+
+INBOUND_KINDS: Final = tuple(kind for kind in Kind if kind is not Kind.SEND)
+
+
+class InboundClass(enum.IntEnum):
+    """Priority of what goes to the backend; a lower number goes first."""
+
+    MESSAGE = 0
+    FAILURE = 1
+    RECEIPT = 2
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+
+class SendClass(enum.IntEnum):
+    """Priority of what goes to the node; a lower number goes first."""
+
+    REPLY = 0
+    HIGH = 1
+    NORMAL = 2
+    BULK = 3
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+
+class Outcome(enum.IntEnum):
+    """How an accepted item ended. Each ends in exactly one; what has none yet is waiting."""
+
+    DELIVERED = 0
+    """The backend answered 2xx, or the node took the send and named its id."""
+    FAILED = 1
+    EXPIRED = 2
+    CANCELLED = 3
+    SHED = 4
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+
+class TpsKind(enum.IntEnum):
+    """What a number's TPS budget counts."""
+
+    RECEIVE = 0
+    SEND = 1
+    DELIVERED = 2
+    READ = 3
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+
+TPS_KIND: Final = {
+    Kind.MESSAGE: TpsKind.RECEIVE,
+    Kind.DELIVERED: TpsKind.DELIVERED,
+    Kind.READ: TpsKind.READ,
+}
+"""Which arriving events are charged to the budget; `sent`, failures and errors cost nothing."""
+
+
+class InboundRecord(msgspec.Struct):
+    """A piece of a webhook on its way to the backend."""
+
+    seq: int
+    """Order of acceptance, unique for the life of the store."""
+    cls: InboundClass
+    lane: str
+    """The contact (or group) it belongs to; empty where the body names none."""
+    body: bytes
+    counts: bytes
+    """Events by `Kind`, as `pack_counts` packs them."""
+    received_ms: int
+    """Wall clock, UTC milliseconds."""
+    attempts: int = 0
+
+    def kind_counts(self) -> list[tuple[Kind, int]]:
+        """The kinds in this record and how many events of each."""
+        return unpack_counts(self.counts)
+
+
+class SendRecord(msgspec.Struct):
+    """A message on its way to the node."""
+
+    seq: int
+    id: str
+    """Our queue id, given to whoever pushed it."""
+    cls: SendClass
+    to: str
+    is_group: bool
+    body: bytes
+    accepted_ms: int
+    """Wall clock, UTC milliseconds."""
+    attempts: int = 0
+    is_uncertain: bool = False
+    """An attempt ended without an answer: the node may have taken it."""
+
+    def kind_counts(self) -> list[tuple[Kind, int]]:
+        """One send."""
+        return [(Kind.SEND, 1)]
+
+
+_COUNTS: Final = struct.Struct(f"<{len(INBOUND_KINDS)}I")
+
+
+def pack_counts(kinds: list[Kind]) -> bytes:
+    """Count `kinds` into one little-endian u32 per inbound kind, the form a record carries."""
+    counts = [0] * len(INBOUND_KINDS)
+    for kind in kinds:
+        counts[kind] += 1
+    return _COUNTS.pack(*counts)
+
+
+def unpack_counts(counts: bytes) -> list[tuple[Kind, int]]:
+    """The kinds in packed `counts` that are present, and how many events of each."""
+    return [(Kind(kind), n) for kind, n in enumerate(_COUNTS.unpack(counts)) if n]

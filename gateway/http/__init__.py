@@ -1,0 +1,1 @@
+"""Sockets: the servers we listen with and the client we call with."""

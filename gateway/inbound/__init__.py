@@ -1,0 +1,1 @@
+"""From the node's webhook to the customer's backend."""

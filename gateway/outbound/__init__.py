@@ -1,0 +1,1 @@
+"""From the push API to the node, within the number's TPS."""
