@@ -37,4 +37,11 @@ class NotJsonError(GatewayError):
 
 
 class NodeError(GatewayError):
-    """The node could not be reached or did not answer: nobody knows whether it took the request."""
+    """The node gave no answer we can use.
+
+    `was_sent` False: the request certainly never reached it. True: nobody knows whether it was carried out.
+    """
+
+    def __init__(self, message: str, *, was_sent: bool) -> None:
+        super().__init__(message)
+        self.was_sent = was_sent

@@ -1,0 +1,54 @@
+"""Where parts that don't know each other meet: forwarders and HTTP, instant replies and the send queue."""
+
+import logging
+from typing import Final
+
+from gateway.dialects.dialect import Dialect, Push
+from gateway.events import InboundRecord, SendClass
+from gateway.http.client import HttpClient
+from gateway.inbound.forward import BackendAnswer
+from gateway.inbound.reply import read_replies
+from gateway.outbound.accept import Acceptor
+from gateway.store.protocol import Change
+
+log = logging.getLogger(__name__)
+
+_HEADERS: Final = {"Content-Type": "application/json"}
+
+
+class HttpBackend:
+    """A destination reached by HTTP POST."""
+
+    def __init__(self, http: HttpClient, url: str) -> None:
+        self._http = http
+        self._url = url
+
+    async def post(self, body: bytes) -> BackendAnswer:
+        response = await self._http.request("POST", self._url, body, _HEADERS)
+        return BackendAnswer(
+            response.status, response.body, response.headers.get("retry-after"), response.error
+        )
+
+
+class InstantReplies:
+    """Turns messages in a backend's answer into sends of the reply class, in the change that settles the message."""
+
+    def __init__(self, acceptor: Acceptor, dialect: Dialect) -> None:
+        self._acceptor = acceptor
+        self._dialect = dialect
+        self.taken = 0
+        self.bad_answers = 0
+
+    def add_replies(self, record: InboundRecord, answer: bytes, change: Change) -> None:
+        found = read_replies(answer, record.body, record.lane, self._dialect)
+        if found.problem:
+            self.bad_answers += 1
+            log.warning("instant reply not sent", extra={"problem": found.problem, "seq": record.seq})
+        if not found.replies:
+            return
+        records = [
+            self._acceptor.new_record(Push(reply.to, reply.is_group), reply.body, SendClass.REPLY)
+            for reply in found.replies
+        ]
+        self.taken += len(records)
+        self._acceptor.add(change, records)

@@ -1,0 +1,124 @@
+"""The metrics page of a gateway, from its parts."""
+
+from collections.abc import Callable
+from typing import Final
+
+from gateway.app.parts import Parts
+from gateway.events import Kind
+from gateway.ops.exposition import Family, render
+from gateway.ops.metrics import (
+    books_families,
+    budget_families,
+    counter,
+    gauge,
+    latency_family,
+    process_families,
+    queue_families,
+)
+
+BREAKER_STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
+
+
+def metrics_page(parts: Parts, started_wall_ms: int, log_dropped: Callable[[], int]) -> bytes:
+    """The exposition of everything, in Prometheus text format."""
+    return render(
+        [
+            *budget_families(parts.budget, parts.clock.now_ns()),
+            *queue_families(parts.queues, parts.clock.wall_ms()),
+            *books_families(parts.books, parts.queues),
+            *_inbound_families(parts),
+            *_outbound_families(parts),
+            *_store_families(parts),
+            *process_families(started_wall_ms, log_dropped),
+        ]
+    )
+
+
+def _inbound_families(parts: Parts) -> list[Family]:
+    receiver, forwarders = parts.receiver, parts.forwarders
+    return [
+        counter("gateway_webhooks_total", "Webhooks received.", [({}, receiver.webhooks)]),
+        counter("gateway_webhooks_not_json_total", "Answered 400.", [({}, receiver.not_json)]),
+        counter(
+            "gateway_webhooks_unrecognised_total",
+            "JSON of a shape we don't know; forwarded in the message class.",
+            [({}, receiver.unrecognised)],
+        ),
+        counter(
+            "gateway_webhooks_refused_total",
+            "Answered 503, by reason.",
+            [({"reason": reason}, n) for reason, n in sorted(receiver.refused.items())],
+        ),
+        counter(
+            "gateway_duplicates_total",
+            "Events dropped because they had come before.",
+            [({"kind": kind.label}, n) for kind, n in receiver.duplicates.items() if kind is not Kind.SEND],
+        ),
+        gauge("gateway_webhooks_pending", "Webhooks waiting for the disk.", [({}, receiver.pending)]),
+        counter(
+            "gateway_forwards_total",
+            "Attempts to forward, by what the answer meant.",
+            [
+                ({"destination": forwarder.name, "verdict": verdict.value}, n)
+                for forwarder in forwarders
+                for verdict, n in forwarder.verdicts.items()
+            ],
+        ),
+        gauge(
+            "gateway_breaker_state",
+            "0 closed, 1 half open, 2 open.",
+            [({"destination": f.name}, BREAKER_STATES[f.breaker.state]) for f in forwarders],
+        ),
+        latency_family(
+            "gateway_forward_latency_seconds",
+            "From acceptance of a record to the backend's 2xx.",
+            {forwarder.name: forwarder.latency for forwarder in forwarders},
+        ),
+    ]
+
+
+def _outbound_families(parts: Parts) -> list[Family]:
+    sender, pacer, acceptor, replies = parts.sender, parts.pacer, parts.acceptor, parts.instant_replies
+    return [
+        counter(
+            "gateway_pushes_refused_total",
+            "Requests of the push API refused, by reason.",
+            [({"reason": reason}, n) for reason, n in sorted(acceptor.refused.items())],
+        ),
+        counter(
+            "gateway_instant_replies_total", "Sends taken from a backend's answers.", [({}, replies.taken)]
+        ),
+        counter(
+            "gateway_instant_replies_bad_total",
+            "Answers of a backend with something like a reply that can't be sent.",
+            [({}, replies.bad_answers)],
+        ),
+        counter(
+            "gateway_send_answers_total",
+            "The node's answers to sends, by what they meant.",
+            [({"effect": effect.value}, n) for effect, n in sender.effects.items()],
+        ),
+        counter(
+            "gateway_sends_uncertain_total",
+            "Attempts without an answer: the node may have taken them.",
+            [({}, sender.uncertain)],
+        ),
+        counter("gateway_send_pauses_total", "Times the node's answers paused sends.", [({}, pacer.pauses)]),
+        gauge(
+            "gateway_send_paused_seconds",
+            "How much longer all sends pause.",
+            [({}, pacer.paused_ms() / 1000)],
+        ),
+        counter("gateway_logins_total", "Logins at the node.", [({}, parts.node.logins)]),
+    ]
+
+
+def _store_families(parts: Parts) -> list[Family]:
+    store, settings = parts.store, parts.settings
+    return [
+        gauge("gateway_store_used_bytes", "Bytes in use on disk.", [({}, store.used_bytes())]),
+        gauge("gateway_store_max_bytes", "Bytes that may be used.", [({}, settings.store_max_bytes)]),
+        counter("gateway_store_commits_total", "Commits, one fsync each.", [({}, store.commits)]),
+        counter("gateway_store_changes_total", "Changes in them.", [({}, store.changes)]),
+        gauge("gateway_store_pending", "Changes waiting for the disk.", [({}, store.waiting_changes)]),
+    ]

@@ -1,0 +1,53 @@
+"""The gateway as a process: logs, event loop, signals, exit status."""
+
+import asyncio
+import logging
+import random
+import signal
+import ssl
+from typing import Final
+
+import uvloop
+
+from gateway.app.lifecycle import Gateway
+from gateway.clock import SystemClock
+from gateway.config import Settings
+from gateway.errors import EXIT_CONFIG, EXIT_STORE, StoreError
+from gateway.ops.logs import Log, configure
+
+log = logging.getLogger(__name__)
+
+EXIT_FAILED: Final = 1
+
+
+def run(settings: Settings) -> int:
+    """Run a gateway until SIGTERM or SIGINT; the exit status.
+
+    0 drained · 74 the store failed or is in use (see the log; a restart recovers) · 78 a certificate can't be
+    used · 1 a listener can't be bound.
+    """
+    logs = configure(settings.log_format, settings.log_level, shows_content=settings.log_content)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(settings, logs))
+    finally:
+        logs.stop()
+
+
+async def _serve(settings: Settings, logs: Log) -> int:
+    gateway = Gateway(settings, SystemClock(), random.Random(), logs)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, gateway.stop)
+    try:
+        await gateway.run()
+    except StoreError as error:
+        log.critical("%s", error)
+        return EXIT_STORE
+    except ssl.SSLError as error:
+        log.critical("a certificate can't be used: %s", error)
+        return EXIT_CONFIG
+    except OSError as error:
+        log.critical("can't start: %s", error)
+        return EXIT_FAILED
+    return EXIT_STORE if gateway.failure is not None else 0

@@ -1,0 +1,64 @@
+"""Sends in the Cloud API's dialect: `messaging_product`, one `error` object, 200 on success."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import orjson
+
+from gateway.dialects.dialect import Answer, Codes, Push, Refusal, read_recipient
+
+
+class _Id(msgspec.Struct):
+    id: str = ""
+
+
+class _Error(msgspec.Struct):
+    code: int | None = None
+    message: str | None = None
+
+
+class _AnswerBody(msgspec.Struct):
+    messages: list[_Id] = []
+    error: _Error | None = None
+
+
+_decode_answer = msgspec.json.Decoder(_AnswerBody).decode
+
+
+class Cloud:
+    """The dialect of Meta's Cloud API."""
+
+    name = "cloud"
+    codes = Codes(missing=100, invalid=100, denied=190, not_found=100, busy=130429)
+
+    def read_push(self, body: bytes) -> Push | Refusal:
+        return read_recipient(body, self.codes)
+
+    def accepted_body(self, send_id: str) -> bytes:
+        return orjson.dumps({"messaging_product": "whatsapp", "messages": [{"id": send_id}]})
+
+    def refusal_body(self, refusal: Refusal) -> bytes:
+        error = {
+            "message": f"(#{refusal.code}) {refusal.title}",
+            "type": "OAuthException",
+            "code": refusal.code,
+            "error_data": {"messaging_product": "whatsapp", "details": refusal.details},
+        }
+        return orjson.dumps({"error": error})
+
+    def reply_body(self, message: Mapping[str, Any], to: str, is_group: bool) -> bytes:
+        recipient_type = "group" if is_group else "individual"
+        head = {"messaging_product": "whatsapp", "recipient_type": recipient_type, "to": to}
+        return orjson.dumps({**head, **message})
+
+    def read_answer(self, status: int, body: bytes, retry_after_s: float | None) -> Answer:
+        try:
+            parsed = _decode_answer(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return Answer(status, retry_after_s=retry_after_s)
+        if parsed.error is not None:
+            error = parsed.error
+            return Answer(status, code=error.code, title=error.message or "", retry_after_s=retry_after_s)
+        message_id = parsed.messages[0].id if parsed.messages else ""
+        return Answer(status, message_id=message_id, retry_after_s=retry_after_s)

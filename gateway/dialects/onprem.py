@@ -1,0 +1,68 @@
+"""Sends in the On-Premises dialect: `errors` arrays, `recipient_type`, ids in `messages[0]`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import orjson
+
+from gateway.dialects.dialect import Answer, Codes, Push, Refusal, read_recipient
+
+
+class _Id(msgspec.Struct):
+    id: str = ""
+
+
+class _Error(msgspec.Struct):
+    code: int | None = None
+    title: str | None = None
+    details: str | None = None
+
+
+class _ShortError(msgspec.Struct):
+    errorcode: int | None = None
+
+
+class _AnswerBody(msgspec.Struct):
+    messages: list[_Id] = []
+    errors: list[_Error] = []
+    error: _ShortError | None = None
+    """The second shape rate errors have been seen in: `{"error": {"errorcode": 429}}`."""
+
+
+_decode_answer = msgspec.json.Decoder(_AnswerBody).decode
+
+
+class OnPrem:
+    """The dialect of the WebApp's REST API."""
+
+    name = "onprem"
+    codes = Codes(missing=1008, invalid=1009, denied=1005, not_found=1006, busy=1015)
+
+    def read_push(self, body: bytes) -> Push | Refusal:
+        return read_recipient(body, self.codes)
+
+    def accepted_body(self, send_id: str) -> bytes:
+        return orjson.dumps({"messages": [{"id": send_id}]})
+
+    def refusal_body(self, refusal: Refusal) -> bytes:
+        error = {"code": refusal.code, "title": refusal.title, "details": refusal.details}
+        return orjson.dumps({"errors": [error]})
+
+    def reply_body(self, message: Mapping[str, Any], to: str, is_group: bool) -> bytes:
+        request = {"to": to, **({"recipient_type": "group"} if is_group else {}), **message}
+        return orjson.dumps(request)
+
+    def read_answer(self, status: int, body: bytes, retry_after_s: float | None) -> Answer:
+        try:
+            parsed = _decode_answer(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return Answer(status, retry_after_s=retry_after_s)
+        if parsed.errors:
+            error = parsed.errors[0]
+            title = ": ".join(part for part in (error.title, error.details) if part)
+            return Answer(status, code=error.code, title=title, retry_after_s=retry_after_s)
+        if parsed.error is not None:
+            return Answer(status, code=parsed.error.errorcode, retry_after_s=retry_after_s)
+        message_id = parsed.messages[0].id if parsed.messages else ""
+        return Answer(status, message_id=message_id, retry_after_s=retry_after_s)

@@ -1,0 +1,213 @@
+"""A webhook body to the events in it, and a body to the parts that go to each destination.
+
+Decoding names only the fields we act on; the bytes are what travels. A body is taken apart only when
+its events go to more than one destination, or when some of them are duplicates.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+import msgspec
+
+from gateway.dialects import wire
+from gateway.errors import NotJsonError
+from gateway.events import InboundClass, Kind
+
+Place: TypeAlias = tuple[int, int, str, int]
+"""Where an event stands in its body: entry, change (both 0 on-prem), array, item. Array "" is a whole change."""
+
+WHOLE_BODY: Final[Place] = (0, 0, "", 0)
+
+_STATUS_KINDS: Final = {
+    "sent": Kind.SENT,
+    "delivered": Kind.DELIVERED,
+    "read": Kind.READ,
+    "played": Kind.READ,
+    "failed": Kind.FAILED,
+}
+_RECEIPTS: Final = frozenset({Kind.SENT, Kind.DELIVERED, Kind.READ})
+_ARRAYS: Final = ("messages", "statuses", "errors")
+_CLOUD_OBJECT: Final = "whatsapp_business_account"
+
+_DIGITS_MAX: Final = 4300
+"""Python refuses longer integers (sys.set_int_max_str_digits), and so would most backends' parsers."""
+
+_decode_envelope: Final = msgspec.json.Decoder(wire.Envelope).decode
+_decode_value: Final = msgspec.json.Decoder(wire.Value).decode
+_decode_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_array: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One message, status or error of a body."""
+
+    kind: Kind
+    cls: InboundClass
+    key: str
+    """What makes it the same event when it comes again; empty when it has no id."""
+    lane: str
+    """The contact, or the group, it belongs to; empty when the body names none."""
+    place: Place
+    is_group: bool = False
+    """`lane` is a group's id."""
+
+
+class Webhook(msgspec.Struct, gc=False):
+    """What a body holds. No events: it is empty and there is nothing to do but to acknowledge it."""
+
+    events: list[Event]
+    is_recognised: bool
+
+
+class Part(msgspec.Struct, gc=False):
+    """What of a body goes to one destination."""
+
+    cls: InboundClass
+    """The highest class among its events."""
+    lane: str
+    events: list[Event]
+    body: bytes
+
+
+def decode(body: bytes) -> Webhook:
+    """The events of a webhook body in either dialect, in the body's order.
+
+    Bodies we don't recognise become one event of kind OTHER in the message class.
+    Raises NotJsonError for what Python's own JSON parser refuses too.
+    """
+    try:
+        envelope = _decode_envelope(body)
+        # msgspec does not look into strings and numbers that it skips.
+        body.decode()
+        is_exact = len(body) <= _DIGITS_MAX
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        is_exact = False
+        envelope = None
+    if not is_exact:
+        _require_json(body)
+    if envelope is None:
+        return _unrecognised()
+    try:
+        events = _events(envelope, body)
+    except msgspec.DecodeError:
+        return _unrecognised()
+    return _unrecognised() if events is None else Webhook(events, is_recognised=True)
+
+
+def split(body: bytes, fresh: list[Event], total: int) -> list[Part]:
+    """The parts of `body` for each destination with only its `fresh` events, `total` being all it holds.
+
+    Messages go to one destination, failures and receipts to another. One destination and nothing left
+    out: the body travels byte for byte. Else each part keeps all fields it does not own.
+    """
+    messages = [event for event in fresh if event.cls is InboundClass.MESSAGE]
+    statuses = [event for event in fresh if event.cls is not InboundClass.MESSAGE]
+    parts = []
+    for events in (messages, statuses):
+        if events:
+            part_body = body if len(events) == total else _select(body, {event.place for event in events})
+            cls = min(event.cls for event in events)
+            parts.append(Part(cls, events[0].lane, events, part_body))
+    return parts
+
+
+def _require_json(body: bytes) -> None:
+    try:
+        # Strict UTF-8 first: json.loads would guess UTF-16 and UTF-32 and skip a BOM.
+        json.loads(body.decode())
+    except (ValueError, RecursionError) as error:
+        raise NotJsonError(f"the body is not JSON: {error}") from None
+
+
+def _unrecognised() -> Webhook:
+    return Webhook([Event(Kind.OTHER, InboundClass.MESSAGE, "", "", WHOLE_BODY)], is_recognised=False)
+
+
+def _events(envelope: wire.Envelope, body: bytes) -> list[Event] | None:
+    """All events of a body; None for one whose shape we don't know."""
+    onprem = list(_value_events(envelope, 0, 0))
+    if envelope.entry:
+        if onprem or envelope.object != _CLOUD_OBJECT:
+            return None
+        return list(_cloud_events(envelope.entry))
+    if onprem:
+        return onprem
+    # Nothing to act on. Empty arrays are an empty callback; any other content is something new.
+    contents = (value for key, value in _decode_object(body).items() if key != "object")
+    return [] if all(not msgspec.json.decode(value) for value in contents) else None
+
+
+def _cloud_events(entries: list[wire.Entry]) -> Iterable[Event]:
+    for entry_at, entry in enumerate(entries):
+        for change_at, change in enumerate(entry.changes or ()):
+            events: list[Event] = []
+            if change.field == "messages" and bytes(change.value):
+                events = list(_value_events(_decode_value(change.value), entry_at, change_at))
+            if events:
+                yield from events
+            else:
+                yield Event(Kind.OTHER, InboundClass.MESSAGE, "", "", (entry_at, change_at, "", 0))
+
+
+def _value_events(value: wire.Value, entry_at: int, change_at: int) -> Iterable[Event]:
+    for at, message in enumerate(value.messages or ()):
+        lane = message.group_id or message.sender or message.from_user_id or ""
+        key = f"m|{message.id}" if message.id else ""
+        place = (entry_at, change_at, "messages", at)
+        yield Event(
+            Kind.MESSAGE, InboundClass.MESSAGE, key, lane, place, is_group=message.group_id is not None
+        )
+    for at, status in enumerate(value.statuses or ()):
+        yield _status_event(status, (entry_at, change_at, "statuses", at))
+    for at, _ in enumerate(value.errors or ()):
+        yield Event(Kind.ERROR, InboundClass.FAILURE, "", "", (entry_at, change_at, "errors", at))
+
+
+def _status_event(status: wire.Status, place: Place) -> Event:
+    kind = _STATUS_KINDS.get(status.status or "", Kind.OTHER)
+    cls = InboundClass.RECEIPT if kind in _RECEIPTS else InboundClass.FAILURE
+    nested = status.message.recipient_id if status.message else None
+    recipient = status.recipient_id or nested or ""
+    participant = status.recipient_participant_id or status.recipient_participant_user_id or ""
+    key = f"s|{status.id}|{recipient}|{participant}|{status.status}" if status.id else ""
+    return Event(kind, cls, key, status.group_id or recipient, place)
+
+
+def _select(body: bytes, wanted: set[Place]) -> bytes:
+    """`body` with only the wanted events; items and unknown fields keep their bytes."""
+    top = _decode_object(body)
+    if not top.get("entry") or any(array in top for array in _ARRAYS):
+        _select_items(top, 0, 0, wanted)
+        return _encode(top)
+    entries = []
+    for entry_at, entry_raw in enumerate(_decode_array(top["entry"])):
+        entry = _decode_object(entry_raw)
+        changes = []
+        for change_at, change_raw in enumerate(_decode_array(entry.get("changes", b"[]"))):
+            if (entry_at, change_at, "", 0) in wanted:
+                changes.append(change_raw)
+            elif any(place[:2] == (entry_at, change_at) for place in wanted):
+                change = _decode_object(change_raw)
+                value = _decode_object(change["value"])
+                _select_items(value, entry_at, change_at, wanted)
+                change["value"] = msgspec.Raw(_encode(value))
+                changes.append(msgspec.Raw(_encode(change)))
+        if changes:
+            entry["changes"] = msgspec.Raw(_encode(changes))
+            entries.append(entry)
+    top["entry"] = msgspec.Raw(_encode(entries))
+    return _encode(top)
+
+
+def _select_items(value: dict[str, msgspec.Raw], entry_at: int, change_at: int, wanted: set[Place]) -> None:
+    for array in _ARRAYS:
+        if array not in value:
+            continue
+        items = _decode_array(value[array]) if bytes(value[array]) != b"null" else []
+        kept = [item for at, item in enumerate(items) if (entry_at, change_at, array, at) in wanted]
+        if kept:
+            value[array] = msgspec.Raw(_encode(kept))
+        elif items:
+            del value[array]

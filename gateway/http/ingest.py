@@ -1,0 +1,159 @@
+"""The ingest listener: the webhook, and the push API. Routes only; decisions are made by what is handed in."""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from aiohttp import web
+
+PRIORITY_HEADER: Final = "X-Gateway-Priority"
+_JSON: Final = "application/json"
+RETRY_AFTER_S: Final = "1"
+
+
+class Reception(Protocol):
+    """How a webhook is answered."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+
+
+class Webhooks(Protocol):
+    """Who takes webhooks."""
+
+    async def receive(self, body: bytes) -> Reception: ...
+
+
+class Answer(Protocol):
+    """How a push request is answered."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
+class Pushes(Protocol):
+    """Who takes sends."""
+
+    def authorise(self, authorization: str | None) -> Answer | None: ...
+    async def accept(self, body: bytes, priority: str | None) -> Answer: ...
+    async def find(self, send_id: str) -> Answer: ...
+    def refuse_large(self, limit_bytes: int) -> Answer: ...
+
+
+class Ingest:
+    """The routes of the ingest listener."""
+
+    def __init__(
+        self,
+        webhooks: Webhooks,
+        pushes: Pushes,
+        *,
+        webhook_path: str,
+        webhook_body_max: int,
+        push_body_max: int,
+        app_secret: str = "",
+        verify_token: str = "",
+    ) -> None:
+        """`app_secret`: webhooks must carry Meta's signature; `verify_token`: answers Meta's verification."""
+        self._webhooks = webhooks
+        self._pushes = pushes
+        self._webhook_path = webhook_path
+        self._webhook_body_max = webhook_body_max
+        self._push_body_max = push_body_max
+        self._app_secret = app_secret.encode()
+        self._verify_token = verify_token.encode()
+        self.is_draining = False
+        self.bad_signatures = 0
+
+    def application(self) -> web.Application:
+        """An aiohttp application with these routes."""
+        app = web.Application(client_max_size=max(self._webhook_body_max, self._push_body_max))
+        app.router.add_post(self._webhook_path, self._webhook)
+        app.router.add_get(self._webhook_path, self._verify)
+        app.router.add_post("/v1/messages", self._push)
+        app.router.add_get("/v1/messages/{id}", self._find)
+        # The Cloud path: /v23.0/PHONE_NUMBER_ID/messages
+        app.router.add_post(r"/{version:v\d+\.\d+}/{phone_id:\d+}/messages", self._push)
+        return app
+
+    async def _webhook(self, request: web.Request) -> web.Response:
+        if self.is_draining:
+            return self._draining()
+        body = await _read(request, self._webhook_body_max)
+        if body is None:
+            return web.Response(status=413, text="the body is larger than GATEWAY_WEBHOOK_BODY_MAX\n")
+        if self._app_secret and not self._is_signed(request, body):
+            self.bad_signatures += 1
+            return web.Response(status=401, text="X-Hub-Signature-256 does not match\n")
+        reception = await self._webhooks.receive(body)
+        if reception.status == 200:
+            return web.Response(body=b"{}", content_type=_JSON)
+        headers = {"Retry-After": RETRY_AFTER_S} if reception.status == 503 else None
+        return web.Response(status=reception.status, text=f"{reception.reason}\n", headers=headers)
+
+    def _is_signed(self, request: web.Request, body: bytes) -> bool:
+        # Over the bytes as they came: Meta signs an escaped form that re-encoding would not give back.
+        expected = "sha256=" + hmac.new(self._app_secret, body, hashlib.sha256).hexdigest()
+        given = request.headers.get("X-Hub-Signature-256", "")
+        return hmac.compare_digest(expected.encode(), given.encode(errors="surrogateescape"))
+
+    async def _verify(self, request: web.Request) -> web.Response:
+        """Meta's verification of a new webhook URL."""
+        query = request.query
+        token = query.get("hub.verify_token", "").encode(errors="surrogatepass")
+        challenge = query.get("hub.challenge", "")
+        is_ours = bool(self._verify_token) and hmac.compare_digest(token, self._verify_token)
+        if (
+            query.get("hub.mode") != "subscribe"
+            or not is_ours
+            or not re.fullmatch(r"[\w-]{1,256}", challenge)
+        ):
+            return web.Response(status=403, text="verification refused\n")
+        return web.Response(text=challenge)
+
+    async def _push(self, request: web.Request) -> web.Response:
+        if self.is_draining:
+            return self._draining()
+        refusal = self._pushes.authorise(request.headers.get("Authorization"))
+        if refusal is not None:
+            return _answer(refusal)
+        body = await _read(request, self._push_body_max)
+        if body is None:
+            return _answer(self._pushes.refuse_large(self._push_body_max))
+        return _answer(await self._pushes.accept(body, request.headers.get(PRIORITY_HEADER)))
+
+    async def _find(self, request: web.Request) -> web.Response:
+        refusal = self._pushes.authorise(request.headers.get("Authorization"))
+        if refusal is not None:
+            return _answer(refusal)
+        return _answer(await self._pushes.find(request.match_info["id"]))
+
+    def _draining(self) -> web.Response:
+        response = web.Response(status=503, text="stopping\n", headers={"Retry-After": RETRY_AFTER_S})
+        response.force_close()
+        return response
+
+
+async def _read(request: web.Request, limit: int) -> bytes | None:
+    """The body; None when it is larger than `limit` bytes."""
+    if request.content_length is not None and request.content_length > limit:
+        return None
+    try:
+        body = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        return None
+    return body if len(body) <= limit else None
+
+
+def _answer(answer: Answer) -> web.Response:
+    return web.Response(
+        status=answer.status, body=answer.body, content_type=_JSON, headers=dict(answer.headers)
+    )

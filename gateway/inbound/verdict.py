@@ -1,0 +1,42 @@
+"""What a backend's answer means for the record, as data. Pure."""
+
+import enum
+from typing import Final
+
+
+class Verdict(enum.Enum):
+    """What becomes of a record after an attempt."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    """The backend is in trouble: it costs an attempt and counts against its health."""
+    RETRY_FREE = "retry_free"
+    """The backend asks us to slow down: no attempt is spent."""
+    PARK = "park"
+    """The backend understood the request and refuses this body: sending it again can't help."""
+
+
+_BODY_REFUSED: Final = frozenset({400, 406, 409, 411, 412, 413, 414, 415, 417, 421, 422, 431, 451})
+"""Answers that speak of this request. All others of 4xx (401, 403, 404, 405, 410 …) speak of the endpoint: a
+wrong token or a deployment in progress must not throw away every message that comes meanwhile."""
+
+
+def judge(status: int | None) -> Verdict:
+    """The verdict on an HTTP status; None stands for no answer (time-out, refused, cut off)."""
+    if status is None:
+        return Verdict.RETRY
+    if 200 <= status < 300:
+        return Verdict.DELIVERED
+    if status == 429:
+        return Verdict.RETRY_FREE
+    return Verdict.PARK if status in _BODY_REFUSED else Verdict.RETRY
+
+
+def retry_after_ms(value: str | None, longest_ms: int) -> int:
+    """A Retry-After header in milliseconds, at most `longest_ms`; 0 where there is none we can read.
+
+    Only the form in seconds is read (RFC 9110, 10.2.3): a date would trust the backend's clock.
+    """
+    if value is None or not value.strip().isascii() or not value.strip().isdigit() or len(value) > 9:
+        return 0
+    return min(int(value) * 1000, longest_ms)

@@ -1,0 +1,162 @@
+"""The push API's decisions: who may push, what a request must look like, and that it is stored before 2xx."""
+
+import hmac
+from collections.abc import Mapping
+from typing import Final
+
+import orjson
+
+from gateway.clock import Clock
+from gateway.dialects.dialect import Dialect, Push, Refusal
+from gateway.errors import StoreError
+from gateway.events import Kind, SendClass, SendRecord
+from gateway.store.backlog import Backlog
+from gateway.store.books import Books, accepted_entries
+from gateway.store.protocol import Change, SendStatus, Store
+
+RETRY_AFTER_S: Final = 5
+"""What a push refused for a full queue is told. The queue's own rate will answer this better."""
+
+_CLASSES: Final = {cls.label: cls for cls in SendClass}
+
+
+class PushAnswer:
+    """How a request of the push API is answered."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+        self.status = status
+        self.body = body
+        self.headers = dict(headers or {})
+
+
+class Acceptor:
+    """The door for sends."""
+
+    def __init__(
+        self,
+        store: Store,
+        store_max_bytes: int,
+        backlog: Backlog[SendRecord],
+        queue_max: int,
+        tokens: tuple[str, ...],
+        dialect: Dialect,
+        books: Books,
+        clock: Clock,
+    ) -> None:
+        """`tokens` are the bearer tokens that may push; with none the door is closed."""
+        self._store = store
+        self._store_max_bytes = store_max_bytes
+        self._backlog = backlog
+        self._queue_max = queue_max
+        self._tokens = [token.encode() for token in tokens]
+        self._dialect = dialect
+        self._books = books
+        self._clock = clock
+        self._entering = 0
+        self.refused: dict[str, int] = {}
+
+    def authorise(self, authorization: str | None) -> PushAnswer | None:
+        """None when the header carries a token of ours, else the refusal."""
+        scheme, _, token = (authorization or "").partition(" ")
+        given = token.strip().encode(errors="surrogateescape")
+        # Every token is compared, so that the time taken tells nothing of which one is near.
+        matches = [hmac.compare_digest(given, known) for known in self._tokens]
+        if scheme.lower() == "bearer" and any(matches):
+            return None
+        details = (
+            "Invalid credentials."
+            if self._tokens
+            else "The push API is closed: GATEWAY_PUSH_TOKENS is unset."
+        )
+        return self._refuse("denied", Refusal(401, self._dialect.codes.denied, "Access denied", details))
+
+    async def accept(self, body: bytes, priority: str | None) -> PushAnswer:
+        """Take one send request whose sender is authorised. Waits for the disk."""
+        codes = self._dialect.codes
+        cls = SendClass.NORMAL if priority is None else _CLASSES.get(priority.strip().lower())
+        if cls is None:
+            details = f"X-Gateway-Priority must be one of {', '.join(_CLASSES)}, not '{priority}'"
+            return self._refuse(
+                "invalid", Refusal(400, codes.invalid, "Parameter value is not valid", details)
+            )
+        push = self._dialect.read_push(body)
+        if isinstance(push, Refusal):
+            return self._refuse("invalid", push)
+        if (full := self._full()) is not None:
+            return self._refuse("full", full)
+        record = self.new_record(push, body, cls)
+        self._entering += 1
+        try:
+            await self._store.submit(self.add(Change(), [record]))
+        except StoreError as error:
+            refusal = Refusal(503, codes.busy, "Service not ready", str(error))
+            return self._refuse("store", refusal)
+        finally:
+            self._entering -= 1
+        return PushAnswer(202, self._dialect.accepted_body(record.id))
+
+    def refuse_large(self, limit_bytes: int) -> PushAnswer:
+        """The refusal of a body over `limit_bytes`."""
+        details = f"the body is larger than GATEWAY_PUSH_BODY_MAX, {limit_bytes} bytes"
+        return self._refuse("large", Refusal(413, self._dialect.codes.invalid, "Request too large", details))
+
+    def _full(self) -> Refusal | None:
+        waiting = self._backlog.total() + self._entering
+        if waiting >= self._queue_max:
+            return Refusal(429, self._dialect.codes.busy, "Too many requests", f"{waiting} sends are waiting")
+        if self._store.used_bytes() >= self._store_max_bytes:
+            return Refusal(429, self._dialect.codes.busy, "Too many requests", "the store is full")
+        return None
+
+    def new_record(self, push: Push, body: bytes, cls: SendClass) -> SendRecord:
+        """A record for a send accepted now."""
+        seq = self._store.next_seq()
+        return SendRecord(
+            seq, self._store.send_id(seq), cls, push.to, push.is_group, body, self._clock.wall_ms()
+        )
+
+    def add(self, change: Change, records: list[SendRecord]) -> Change:
+        """`change`, with these sends accepted in it: they enter the books and the queue once it is on disk."""
+        books = accepted_entries([(Kind.SEND, len(records))])
+
+        def on_commit() -> None:
+            self._books.apply(books)
+            for record in records:
+                self._backlog.push(record)
+
+        change.sends += records
+        change.books += books
+        change.on_commit.append(on_commit)
+        return change
+
+    async def find(self, send_id: str) -> PushAnswer:
+        """The status of one send, for whoever is authorised."""
+        status = await self._store.find_send(send_id)
+        if status is None:
+            refusal = Refusal(
+                404, self._dialect.codes.not_found, "Resource not found", f"no send '{send_id}'"
+            )
+            return self._refuse("not_found", refusal)
+        return PushAnswer(200, orjson.dumps(_status_object(status)))
+
+    def _refuse(self, reason: str, refusal: Refusal) -> PushAnswer:
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+        headers = {"Retry-After": str(RETRY_AFTER_S)} if refusal.status in (429, 503) else None
+        return PushAnswer(refusal.status, self._dialect.refusal_body(refusal), headers)
+
+
+def _status_object(status: SendStatus) -> dict[str, object]:
+    return {
+        "id": status.id,
+        "state": status.state,
+        "class": status.cls.label,
+        "to": status.to,
+        "accepted_ms": status.accepted_ms,
+        "settled_ms": status.settled_ms,
+        "attempts": status.attempts,
+        "is_uncertain": status.is_uncertain,
+        "node_id": status.node_id or None,
+        "reason": status.reason or None,
+    }

@@ -1,0 +1,169 @@
+"""From the pacer to the node: workers that make the request and carry out what its answer means."""
+
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+from gateway.clock import NS_PER_MS, Clock
+from gateway.dialects.dialect import Answer
+from gateway.errors import NodeError, StoreError
+from gateway.events import Kind, Outcome, SendClass, SendRecord
+from gateway.outbound.outcomes import Effect, effect_of
+from gateway.outbound.pace import Pacer
+from gateway.store.backlog import Backlog
+from gateway.store.books import Books, outcome_entries
+from gateway.store.protocol import Change, Settled, Store
+
+log = logging.getLogger(__name__)
+
+RETRY_MIN_MS: Final = 500
+RETRY_MAX_MS: Final = 60_000
+REPEATS_MAX: Final = 3
+"""Logins and contact checks in a row for one send, before it counts as an attempt like any other."""
+
+
+class Node(Protocol):
+    """The node as a sender sees it."""
+
+    async def send(self, body: bytes) -> Answer:
+        """Make the request. Raises NodeError when no answer came."""
+
+    async def login(self) -> None:
+        """Get a new token. Raises NodeError when that fails."""
+
+    async def check_contact(self, to: str) -> None:
+        """Make the node look up a contact. Raises NodeError when no answer came."""
+
+
+class Sender:
+    """Workers that send. As many requests are under way as there are workers."""
+
+    def __init__(
+        self,
+        node: Node,
+        pacer: Pacer,
+        backlog: Backlog[SendRecord],
+        attempts_max: int,
+        store: Store,
+        books: Books,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self._node = node
+        self._pacer = pacer
+        self._backlog = backlog
+        self._attempts_max = attempts_max
+        self._store = store
+        self._books = books
+        self._clock = clock
+        self._rng = rng
+        self._repeats: dict[int, int] = {}
+        self.under_way = 0
+        self.effects = dict.fromkeys(Effect, 0)
+        self.uncertain = 0
+
+    async def work(self) -> None:
+        """One worker: one send at a time, until the pacer drains."""
+        while (record := await self._pacer.next()) is not None:
+            self.under_way += 1
+            try:
+                await self._send(record)
+            finally:
+                self.under_way -= 1
+
+    async def _send(self, record: SendRecord) -> None:
+        try:
+            answer = await self._node.send(record.body)
+        except NodeError as error:
+            await self._no_answer(record, error)
+            return
+        effect = effect_of(answer)
+        self.effects[effect] += 1
+        match effect:
+            case Effect.SENT:
+                self._pacer.succeeded()
+                record.attempts += 1
+                await self._settle(record, Outcome.DELIVERED, answer.message_id, "")
+            case Effect.LOGIN:
+                await self._repeat_after(record, answer, self._node.login)
+            case Effect.CONTACT:
+                await self._repeat_after(record, answer, lambda: self._node.check_contact(record.to))
+            case Effect.PAUSE_ALL:
+                due_ns = self._pacer.pause_all(answer.retry_after_s)
+                log.warning("node asks to slow down, sends pause", extra=_said(answer))
+                self._backlog.defer(record, due_ns)
+            case Effect.PAUSE_BULK:
+                self._pacer.pause_bulk()
+                log.warning("number is restricted, bulk pauses", extra=_said(answer))
+                if record.cls is SendClass.BULK:
+                    self._backlog.defer(record, self._clock.now_ns())  # the pause holds it back
+                else:
+                    await self._retry_or_fail(record, _reason(answer))
+            case Effect.RETRY:
+                await self._retry_or_fail(record, _reason(answer))
+            case Effect.FAIL:
+                record.attempts += 1
+                await self._settle(record, Outcome.FAILED, "", _reason(answer))
+
+    async def _no_answer(self, record: SendRecord, error: NodeError) -> None:
+        if not error.was_sent:
+            # The node is away: that is no fault of the message, and no message gets through now.
+            due_ns = self._pacer.pause_all(None)
+            log.warning("node can't be reached, sends pause", extra={"error": str(error)})
+            self._backlog.defer(record, due_ns)
+            return
+        self.uncertain += 1
+        record.is_uncertain = True
+        await self._retry_or_fail(record, f"no answer: {error}")
+
+    async def _repeat_after(
+        self, record: SendRecord, answer: Answer, action: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Do what the node asks for, then send again without spending an attempt; a few times at most."""
+        repeats = self._repeats.get(record.seq, 0) + 1
+        if repeats > REPEATS_MAX:
+            del self._repeats[record.seq]
+            await self._retry_or_fail(record, _reason(answer))
+            return
+        self._repeats[record.seq] = repeats
+        try:
+            await action()
+        except NodeError as error:
+            due_ns = self._pacer.pause_all(None)
+            log.warning("node refuses what a send needs, sends pause", extra={"error": str(error)})
+            self._backlog.defer(record, due_ns)
+        else:
+            self._backlog.defer(record, self._clock.now_ns())
+
+    async def _retry_or_fail(self, record: SendRecord, reason: str) -> None:
+        record.attempts += 1
+        if record.attempts >= self._attempts_max:
+            await self._settle(record, Outcome.FAILED, "", reason)
+            return
+        ceiling_ms = min(RETRY_MIN_MS << min(record.attempts - 1, 20), RETRY_MAX_MS)
+        wait_ms = self._rng.randint(ceiling_ms // 2, ceiling_ms)
+        self._backlog.defer(record, self._clock.now_ns() + wait_ms * NS_PER_MS)
+
+    async def _settle(self, record: SendRecord, outcome: Outcome, node_id: str, reason: str) -> None:
+        self._repeats.pop(record.seq, None)
+        books = outcome_entries([(Kind.SEND, 1)], outcome)
+
+        def on_commit() -> None:
+            self._books.apply(books)
+            self._backlog.settle(record)
+
+        settled = Settled(record, outcome, node_id, reason, self._clock.wall_ms())
+        try:
+            await self._store.submit(Change(settled=[settled], books=books, on_commit=[on_commit]))
+        except StoreError:
+            return  # the send stays taken and on disk; the process is about to end
+
+
+def _reason(answer: Answer) -> str:
+    code = "" if answer.code is None else f" ({answer.code})"
+    return f"HTTP {answer.status}{code}{': ' if answer.title else ''}{answer.title}"
+
+
+def _said(answer: Answer) -> dict[str, object]:
+    return {"status": answer.status, "code": answer.code, "retry_after_s": answer.retry_after_s}

@@ -1,0 +1,246 @@
+"""A queue that is a window on the store: rings of fixed size in memory, the overflow on disk, in order.
+
+States of a record: *ready* (in a ring, or on disk behind it), *taken* (someone works on it), *delayed*
+(not before a given time), gone. The store has every one of them until it is settled.
+
+Overflow. A class whose ring is full goes on disk: from then on all its new records stay there until the
+ring has drained to half and the next page is read back, so order is kept and pages are worth their read.
+
+Bounds. Memory: the rings, plus `delayed_max`, plus what is taken (the caller's concurrency). While as many
+as `delayed_max` are delayed, only delayed ones are handed out: a dead backend must not pull the whole queue
+through its hands.
+"""
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final, Generic, Protocol, TypeVar, cast
+
+from gateway._fast.ring import PriorityRings
+from gateway.clock import NS_PER_S, Clock
+from gateway.events import Kind
+
+ALL_CLASSES: Final = 0xFFFF
+
+
+class Record(Protocol):
+    """What a backlog holds. `cls` is a small integer, 0 going first."""
+
+    seq: int
+
+    @property
+    def cls(self) -> int: ...
+
+    def kind_counts(self) -> list[tuple[Kind, int]]: ...
+
+
+R = TypeVar("R", bound=Record)
+ReadPage = Callable[[int, int, int], Awaitable[list[R]]]
+"""(class, after_seq, limit) to records in order."""
+
+
+class Backlog(Generic[R]):
+    """Records waiting for one destination, by class and age. All calls on the loop."""
+
+    def __init__(
+        self,
+        classes: int,
+        slots: int,
+        delayed_max: int,
+        read_page: ReadPage[R],
+        stamp_ms: Callable[[R], int],
+        clock: Clock,
+    ) -> None:
+        """`slots` records of each class fit in memory; `stamp_ms` is when a record was accepted."""
+        assert slots >= 2, slots
+        self.slots = slots
+        self._delayed_max = delayed_max
+        self._read_page = read_page
+        self._stamp_ms = stamp_ms
+        self._clock = clock
+        self._rings = PriorityRings([slots] * classes)
+        self._on_disk = [0] * classes
+        self._tail_seq = [0] * classes
+        """The highest sequence number of each class that has been in memory; what is on disk comes after."""
+        self._taken: dict[int, R] = {}
+        self._delayed: list[list[tuple[int, int, R]]] = [[] for _ in range(classes)]
+        """A heap of (due_ns, seq, record) per class."""
+        self._waiting: dict[Kind, int] = {}
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._refill_wanted = asyncio.Event()
+
+    # -- in
+
+    def restore(self, cls: int, records: int, kinds: dict[Kind, int]) -> None:
+        """Start with what the store already holds of a class: so many records, and the events in them."""
+        self._on_disk[cls] = records
+        for kind, count in kinds.items():
+            self._waiting[kind] = self._waiting.get(kind, 0) + count
+        self._refill_wanted.set()
+
+    def push(self, record: R) -> None:
+        """Take a record that is on disk now. Call in order of `seq` within a class."""
+        for kind, count in record.kind_counts():
+            self._waiting[kind] = self._waiting.get(kind, 0) + count
+        cls = record.cls
+        if not self._on_disk[cls] and self._rings.push(cls, record, self._stamp_ms(record)):
+            assert record.seq > self._tail_seq[cls], (record.seq, self._tail_seq[cls])
+            self._tail_seq[cls] = record.seq
+            self._wake_one()
+        else:
+            self._on_disk[cls] += 1
+
+    async def refill(self) -> None:
+        """Read overflow back, for ever. One long-lived task."""
+        while True:
+            await self._refill_wanted.wait()
+            self._refill_wanted.clear()
+            for cls in range(len(self._on_disk)):
+                while self._wants_refill(cls):
+                    await self._refill_class(cls)
+
+    async def _refill_class(self, cls: int) -> None:
+        page = await self._read_page(cls, self._tail_seq[cls], self._rings.room(cls))
+        assert page, f"class {cls} has {self._on_disk[cls]} records on disk, none after {self._tail_seq[cls]}"
+        for record in page:
+            entered = self._rings.push(cls, record, self._stamp_ms(record))
+            assert entered, "a page larger than the room asked for"
+            self._wake_one()
+        self._tail_seq[cls] = page[-1].seq
+        self._on_disk[cls] -= len(page)
+        assert self._on_disk[cls] >= 0, self._on_disk[cls]
+
+    # -- out
+
+    def take(self, allowed: int = ALL_CLASSES) -> R | None:
+        """The next record of the first class in the bit mask `allowed`: delayed ones that are due go first.
+
+        It is the caller's until `settle` or `defer`. None: nothing is ready.
+        """
+        record = self._take_delayed(allowed)
+        if record is None and self.delayed() < self._delayed_max:
+            record = cast("R | None", self._rings.pop(allowed))
+            if record is not None and self._wants_refill(record.cls):
+                self._refill_wanted.set()
+        if record is not None:
+            self._taken[record.seq] = record
+        return record
+
+    def _wants_refill(self, cls: int) -> bool:
+        """Resume at half, so that pages are worth their read."""
+        return bool(self._on_disk[cls]) and self._rings.depth(cls) <= self.slots // 2
+
+    def _take_delayed(self, allowed: int) -> R | None:
+        now_ns = self._clock.now_ns()
+        for cls, heap in enumerate(self._delayed):
+            if heap and heap[0][0] <= now_ns and allowed >> cls & 1:
+                if self.delayed() == self._delayed_max:
+                    self._wake_one()  # the rings are open again
+                return heapq.heappop(heap)[2]
+        return None
+
+    def has_ready(self, allowed: int = ALL_CLASSES) -> bool:
+        """Whether `take` would give a record now."""
+        now_ns = self._clock.now_ns()
+        for cls, heap in enumerate(self._delayed):
+            if heap and heap[0][0] <= now_ns and allowed >> cls & 1:
+                return True
+        return self.delayed() < self._delayed_max and self._rings.peek_class(allowed) >= 0
+
+    async def get(self) -> R:
+        """Wait for a record and take it. Cancelling loses nothing."""
+        while (record := self.take()) is None:
+            await self.wait_changed()
+        return record
+
+    async def wait_changed(self) -> None:
+        """Wait until a record may have become ready."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self._set_timer()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self._wake_one()  # the wake-up was meant for whoever waits next
+            raise
+
+    def defer(self, record: R, due_ns: int) -> None:
+        """Give back a record taken, to be handed out again at `due_ns` (monotonic), before fresh ones."""
+        del self._taken[record.seq]
+        heapq.heappush(self._delayed[record.cls], (due_ns, record.seq, record))
+        self._set_timer()
+
+    def settle(self, record: R) -> None:
+        """Let go of a record taken: the store has its outcome."""
+        del self._taken[record.seq]
+        for kind, count in record.kind_counts():
+            self._waiting[kind] -= count
+
+    def wake_all(self) -> None:
+        """Let every waiter look again, after something outside has changed."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+    def _wake_one(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _set_timer(self) -> None:
+        """One loop timer, for the delayed record that is due next.
+
+        What is due already and was not taken is of a class not allowed now: no timer helps it.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now_ns = self._clock.now_ns()
+        due_ns = min((heap[0][0] for heap in self._delayed if heap and heap[0][0] > now_ns), default=None)
+        if due_ns is not None and self._waiters:
+            delay_s = (due_ns - now_ns) / NS_PER_S
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.wake_all()
+
+    # -- seen from outside
+
+    def depth(self, cls: int) -> int:
+        """Records of a class in memory and ready."""
+        return self._rings.depth(cls)
+
+    def on_disk(self, cls: int) -> int:
+        """Records of a class that wait on disk only."""
+        return self._on_disk[cls]
+
+    def taken(self) -> int:
+        """Records someone works on."""
+        return len(self._taken)
+
+    def delayed(self) -> int:
+        """Records that wait for their time."""
+        return sum(len(heap) for heap in self._delayed)
+
+    def total(self) -> int:
+        """Records not settled."""
+        return len(self._rings) + sum(self._on_disk) + len(self._taken) + self.delayed()
+
+    def waiting(self) -> dict[Kind, int]:
+        """Events not settled, by kind."""
+        return dict(self._waiting)
+
+    def oldest_ms(self, cls: int) -> int | None:
+        """When the oldest unsettled record of a class was accepted; None when there is none."""
+        stamps = [self._stamp_ms(record) for record in self._taken.values() if record.cls == cls]
+        stamps += [self._stamp_ms(record) for _, _, record in self._delayed[cls]]
+        if self._rings.depth(cls):
+            stamps.append(self._rings.oldest_stamp(cls))
+        return min(stamps, default=None)

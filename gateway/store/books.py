@@ -1,0 +1,45 @@
+"""The books: every accepted item ends in exactly one named outcome, and the sum holds at every moment.
+
+`accepted = delivered + failed + expired + cancelled + shed + waiting`, per kind. What waits is counted by
+the queues themselves, so the sum is a check of them and not an identity.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from gateway.events import Kind, Outcome
+from gateway.store.protocol import BookEntry
+
+
+class Books:
+    """Totals over the life of the store. Changed on the loop, together with the queues."""
+
+    def __init__(self, entries: Iterable[BookEntry] = ()) -> None:
+        self.accepted = dict.fromkeys(Kind, 0)
+        self.outcomes = {(kind, outcome): 0 for kind in Kind for outcome in Outcome}
+        self.apply(entries)
+
+    def apply(self, entries: Iterable[BookEntry]) -> None:
+        """Enter what is now on disk."""
+        for entry in entries:
+            if entry.outcome is None:
+                self.accepted[entry.kind] += entry.count
+            else:
+                self.outcomes[entry.kind, entry.outcome] += entry.count
+
+    def expected_waiting(self, kind: Kind) -> int:
+        """What must be waiting now, by the books."""
+        return self.accepted[kind] - sum(self.outcomes[kind, outcome] for outcome in Outcome)
+
+    def difference(self, waiting: Mapping[Kind, int]) -> int:
+        """How far the queues' own count is from the books, over all kinds; 0 is the promise."""
+        return sum(abs(self.expected_waiting(kind) - waiting.get(kind, 0)) for kind in Kind)
+
+
+def accepted_entries(counts: Iterable[tuple[Kind, int]]) -> list[BookEntry]:
+    """Entries for items that are accepted."""
+    return [BookEntry(kind, None, count) for kind, count in counts]
+
+
+def outcome_entries(counts: Iterable[tuple[Kind, int]], outcome: Outcome) -> list[BookEntry]:
+    """Entries for items that end with `outcome`."""
+    return [BookEntry(kind, outcome, count) for kind, count in counts]
