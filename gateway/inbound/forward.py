@@ -21,6 +21,10 @@ from gateway.store.protocol import Change, Parked, Store
 
 log = logging.getLogger(__name__)
 
+PROBE_MAX_MS: Final = 5_000
+"""Longest wait between two probes of a destination: so late at most is a message once the backend is back,
+and one request in five seconds hurts nobody."""
+
 ANSWER_KEPT_BYTES: Final = 4096
 """Of the answer to a parked record."""
 
@@ -72,7 +76,7 @@ class Forwarder:
         self.name = name
         self.backlog = backlog
         self.concurrency = concurrency
-        self.breaker = Breaker(backoff_min_ms, backoff_max_ms, rng)
+        self.breaker = Breaker(backoff_min_ms, min(backoff_max_ms, PROBE_MAX_MS), rng)
         self.latency = LatencyHistogram()
         """From acceptance to the backend's 2xx."""
         self.verdicts = dict.fromkeys(Verdict, 0)
@@ -131,10 +135,12 @@ class Forwarder:
             self._retry(record, answer, verdict)
 
     def _recovered(self) -> None:
-        if self.breaker.state != "closed":
-            log.info("backend answers again", extra={"destination": self.name})
-            self.backlog.wake_all()
+        """The destination answers: what was put off because it did not need not wait any longer."""
+        was_closed = self.breaker.state == "closed"
         self.breaker.succeed()
+        if not was_closed:
+            log.info("backend answers again", extra={"destination": self.name})
+            self.backlog.hasten()
 
     async def _deliver(self, record: InboundRecord, answer: BackendAnswer) -> None:
         change = Change(inbound_done=[record])

@@ -6,9 +6,9 @@ States of a record: *ready* (in a ring, or on disk behind it), *taken* (someone 
 Overflow. A class whose ring is full goes on disk: from then on all its new records stay there until the
 ring has drained to half and the next page is read back, so order is kept and pages are worth their read.
 
-Bounds. Memory: the rings, plus `delayed_max`, plus what is taken (the caller's concurrency). While as many
-as `delayed_max` are delayed, only delayed ones are handed out: a dead backend must not pull the whole queue
-through its hands.
+Bounds. Memory: the rings, plus `delayed_max` a class, plus what is taken (the caller's concurrency). While as
+many as `delayed_max` of a class are delayed, only delayed ones of it are handed out: a dead backend must not pull
+the whole queue through its hands. Other classes go on: bulk that must wait a day closes no door to a reply.
 """
 
 import asyncio
@@ -52,7 +52,10 @@ class Backlog(Generic[R]):
         stamp_ms: Callable[[R], int],
         clock: Clock,
     ) -> None:
-        """`slots` records of each class fit in memory; `stamp_ms` is when a record was accepted."""
+        """`slots` records of each class fit in memory, and `delayed_max` that are delayed.
+
+        `stamp_ms` is when a record was accepted.
+        """
         assert slots >= 2, slots
         self.slots = slots
         self._delayed_max = delayed_max
@@ -69,6 +72,8 @@ class Backlog(Generic[R]):
         self._waiting: dict[Kind, int] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._looked_ns = 0
+        """What became due until then was found by whoever looked, and is of a class not allowed now."""
         self._refill_wanted = asyncio.Event()
 
     # -- in
@@ -115,39 +120,45 @@ class Backlog(Generic[R]):
     # -- out
 
     def take(self, allowed: int = ALL_CLASSES) -> R | None:
-        """The next record of the first class in the bit mask `allowed`: delayed ones that are due go first.
+        """The next record of the first class in the bit mask `allowed`; in a class, delayed ones that are due go first.
 
         It is the caller's until `settle` or `defer`. None: nothing is ready.
         """
-        record = self._take_delayed(allowed)
-        if record is None and self.delayed() < self._delayed_max:
-            record = cast("R | None", self._rings.pop(allowed))
-            if record is not None and self._wants_refill(record.cls):
+        due, fresh = self._look(allowed)
+        if due >= 0 and (fresh < 0 or due <= fresh):
+            if len(self._delayed[due]) == self._delayed_max:
+                self.wake_all()  # its ring is open again
+            record = heapq.heappop(self._delayed[due])[2]
+        elif fresh >= 0:
+            record = cast("R", self._rings.pop(1 << fresh))
+            if self._wants_refill(fresh):
                 self._refill_wanted.set()
-        if record is not None:
-            self._taken[record.seq] = record
+        else:
+            return None
+        self._taken[record.seq] = record
         return record
+
+    def has_ready(self, allowed: int = ALL_CLASSES) -> bool:
+        """Whether `take` would give a record now."""
+        return max(self._look(allowed)) >= 0
+
+    def _look(self, allowed: int) -> tuple[int, int]:
+        """The first allowed class with a delayed record that is due, and the first with a fresh one; -1 for none."""
+        now_ns = self._clock.now_ns()
+        due = -1
+        open_rings = allowed
+        for cls, heap in enumerate(self._delayed):
+            if due < 0 and heap and heap[0][0] <= now_ns and allowed >> cls & 1:
+                due = cls
+            if len(heap) >= self._delayed_max:
+                open_rings &= ~(1 << cls)
+        if due < 0:
+            self._looked_ns = now_ns
+        return due, self._rings.peek_class(open_rings)
 
     def _wants_refill(self, cls: int) -> bool:
         """Resume at half, so that pages are worth their read."""
         return bool(self._on_disk[cls]) and self._rings.depth(cls) <= self.slots // 2
-
-    def _take_delayed(self, allowed: int) -> R | None:
-        now_ns = self._clock.now_ns()
-        for cls, heap in enumerate(self._delayed):
-            if heap and heap[0][0] <= now_ns and allowed >> cls & 1:
-                if self.delayed() == self._delayed_max:
-                    self._wake_one()  # the rings are open again
-                return heapq.heappop(heap)[2]
-        return None
-
-    def has_ready(self, allowed: int = ALL_CLASSES) -> bool:
-        """Whether `take` would give a record now."""
-        now_ns = self._clock.now_ns()
-        for cls, heap in enumerate(self._delayed):
-            if heap and heap[0][0] <= now_ns and allowed >> cls & 1:
-                return True
-        return self.delayed() < self._delayed_max and self._rings.peek_class(allowed) >= 0
 
     async def get(self) -> R:
         """Wait for a record and take it. Cancelling loses nothing."""
@@ -171,7 +182,15 @@ class Backlog(Generic[R]):
         """Give back a record taken, to be handed out again at `due_ns` (monotonic), before fresh ones."""
         del self._taken[record.seq]
         heapq.heappush(self._delayed[record.cls], (due_ns, record.seq, record))
+        self._looked_ns = min(self._looked_ns, due_ns - 1)  # nobody has looked at this one, even if it is due
         self._set_timer()
+
+    def hasten(self) -> None:
+        """Make everything delayed due now, oldest first: the reason to wait is gone."""
+        now_ns = self._clock.now_ns()
+        for heap in self._delayed:
+            heap[:] = sorted((min(due_ns, now_ns), seq, record) for due_ns, seq, record in heap)
+        self.wake_all()
 
     def settle(self, record: R) -> None:
         """Let go of a record taken: the store has its outcome."""
@@ -196,19 +215,22 @@ class Backlog(Generic[R]):
     def _set_timer(self) -> None:
         """One loop timer, for the delayed record that is due next.
 
-        What is due already and was not taken is of a class not allowed now: no timer helps it.
+        What was due already when someone looked is of a class not allowed now: no timer helps it. What has
+        become due since, if only a microsecond ago, still needs one.
         """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        now_ns = self._clock.now_ns()
-        due_ns = min((heap[0][0] for heap in self._delayed if heap and heap[0][0] > now_ns), default=None)
+        due_ns = min(
+            (heap[0][0] for heap in self._delayed if heap and heap[0][0] > self._looked_ns), default=None
+        )
         if due_ns is not None and self._waiters:
-            delay_s = (due_ns - now_ns) / NS_PER_S
+            delay_s = max(0, due_ns - self._clock.now_ns()) / NS_PER_S
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
+        self._looked_ns = self._clock.now_ns()
         self.wake_all()
 
     # -- seen from outside
