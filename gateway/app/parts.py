@@ -1,6 +1,7 @@
 """Every part of the gateway, built from Settings and connected. Nothing here waits or runs."""
 
 import random
+import ssl
 from collections.abc import Callable
 from typing import Final
 
@@ -14,7 +15,7 @@ from gateway.dialects.dialect import Dialect
 from gateway.dialects.onprem import OnPrem
 from gateway.errors import StoreError
 from gateway.events import InboundClass, InboundRecord, Kind, SendClass, SendRecord, TpsKind
-from gateway.http.client import HttpClient
+from gateway.http.client import HttpClient, tls_context
 from gateway.inbound.forward import Forwarder
 from gateway.inbound.receive import Receiver
 from gateway.node.client import NodeClient
@@ -49,12 +50,15 @@ class Parts:
         self.settings = settings
         self.clock = clock
         self.dialect: Dialect = Cloud() if settings.dialect == "cloud" else OnPrem()
+        # What can fail comes before what must be closed; the store is last of these and undoes itself.
+        node_tls = tls_context(settings.node_ca, verifies=settings.node_tls_verify)
+        backend_tls = tls_context(settings.backend_ca)
+        self.store = SqliteStore(settings.store_path, clock, on_store_failure)
+        self.node = self._node(node_tls)
         self.backend_clients = {
-            name: HttpClient(settings.backend_timeout_ms, settings.backend_concurrency, settings.backend_ca)
+            name: HttpClient(settings.backend_timeout_ms, settings.backend_concurrency, backend_tls)
             for name in ("message", "event")
         }
-        self.node = self._node()
-        self.store = SqliteStore(settings.store_path, clock, on_store_failure)
         self.books = Books(self.store.recovered.books)
         costs = {kind: settings.tps_cost.of(kind) for kind in TpsKind}
         self.budget = TpsBudget(settings.tps, costs, settings.tps_headroom_percent, clock.now_ns())
@@ -68,14 +72,9 @@ class Parts:
         ]
         self.forwarders = [self.message_forwarder, self.event_forwarder]
 
-    def _node(self) -> NodeClient:
+    def _node(self, tls: ssl.SSLContext) -> NodeClient:
         settings = self.settings
-        http = HttpClient(
-            settings.node_timeout_ms,
-            settings.node_connections,
-            settings.node_ca,
-            verifies_tls=settings.node_tls_verify,
-        )
+        http = HttpClient(settings.node_timeout_ms, settings.node_connections, tls)
         if settings.dialect == "cloud":
             token = settings.node_token.reveal() if settings.node_token else ""
             return NodeClient(

@@ -40,23 +40,26 @@ class Response:
         """False when the request certainly did not reach the other side (no connection was made)."""
 
 
+def tls_context(ca: Path | None, *, verifies: bool = True) -> ssl.SSLContext:
+    """How the other side's certificate is checked: by `ca` (PEM), or by the system's authorities.
+
+    Raises OSError when `ca` can't be read, ssl.SSLError when it is no certificate.
+    """
+    context = ssl.create_default_context(cafile=ca)
+    if not verifies:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class HttpClient:
     """A connection pool to one service. Make it on the loop; close it at the end."""
 
-    def __init__(
-        self, timeout_ms: int, connections: int, ca: Path | None = None, *, verifies_tls: bool = True
-    ) -> None:
-        """At most `connections` at once; `timeout_ms` covers connecting, sending and the whole answer.
-
-        Raises OSError when `ca` can't be read, ssl.SSLError when it is no certificate.
-        """
-        context = ssl.create_default_context(cafile=ca)
-        if not verifies_tls:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
+    def __init__(self, timeout_ms: int, connections: int, tls: ssl.SSLContext) -> None:
+        """At most `connections` at once; `timeout_ms` covers connecting, sending and the whole answer."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=connections, keepalive_timeout=IDLE_S, ssl=context, ttl_dns_cache=60
+                limit=connections, keepalive_timeout=IDLE_S, ssl=tls, ttl_dns_cache=60
             ),
             timeout=aiohttp.ClientTimeout(total=timeout_ms / 1000),
             headers={"User-Agent": f"wa-gateway/{__version__}"},

@@ -1,0 +1,287 @@
+"""The whole gateway in this process, with real sockets: what a node and a backend see of it."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+from conftest import PAYLOADS
+from harness import Harness, RecordingBackend, running_gateway
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.errors import StoreBusyError
+
+MESSAGE = (PAYLOADS / "onprem_text.json").read_bytes()
+
+
+def message(number: int, sender: str = "15550100111") -> bytes:
+    """A webhook with one text message."""
+    item = {"from": sender, "id": f"m{number}", "type": "text", "text": {"body": str(number)}}
+    return json.dumps({"messages": [item]}).encode()
+
+
+def receipt(number: int) -> bytes:
+    """A webhook with one delivery receipt."""
+    return json.dumps(
+        {"statuses": [{"id": f"s{number}", "status": "delivered", "recipient_id": "1"}]}
+    ).encode()
+
+
+async def test_ack_does_not_wait_for_the_backend(tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    async def slow(_body: bytes) -> web.Response:
+        await release.wait()
+        return web.Response()
+
+    backend = RecordingBackend()
+    backend.answer = slow
+    async with backend.serving(), running_gateway(tmp_path, backend.port) as gateway:
+        for number in range(100):
+            assert await gateway.webhook(message(number)) == 200
+        assert backend.messages == []
+        release.set()
+        await backend.wait_for(lambda: len(backend.messages) == 100)
+        await gateway.settle()
+
+
+async def test_backend_that_is_down_gets_everything_once_it_is_up(tmp_path: Path) -> None:
+    backend = RecordingBackend()
+    async with backend.serving():
+        port = backend.port
+    async with running_gateway(tmp_path, port) as gateway:
+        for number in range(50):
+            assert await gateway.webhook(message(number)) == 200
+        async with backend.serving(port):
+            await backend.wait_for(lambda: len(backend.messages) >= 50)
+            metrics = await gateway.settle()
+    assert {json.loads(body)["messages"][0]["id"] for body in backend.messages} == {
+        f"m{n}" for n in range(50)
+    }
+    assert metrics['gateway_outcome_total{kind="message",outcome="delivered"}'] == 50
+
+
+async def test_dead_event_webhook_does_not_touch_messages(tmp_path: Path) -> None:
+    async def refuse_receipts(body: bytes) -> web.Response:
+        return web.Response(status=500 if b"statuses" in body else 200)
+
+    backend = RecordingBackend()
+    backend.answer = refuse_receipts
+    async with (
+        backend.serving(),
+        running_gateway(tmp_path, backend.port, BACKEND_CONCURRENCY="2") as gateway,
+    ):
+        for number in range(40):
+            assert await gateway.webhook(receipt(number)) == 200
+        for number in range(40):
+            assert await gateway.webhook(message(number)) == 200
+        await backend.wait_for(lambda: len(backend.messages) == 40)
+        metrics = await gateway.metrics()
+        assert metrics['gateway_waiting{kind="delivered"}'] == 40
+        assert metrics["gateway_conservation_difference"] == 0
+
+
+async def test_overflow_stays_on_disk_and_comes_back_in_order(tmp_path: Path) -> None:
+    is_up = asyncio.Event()
+
+    async def until_up(_body: bytes) -> web.Response:
+        await is_up.wait()
+        return web.Response()
+
+    backend = RecordingBackend()
+    backend.answer = until_up
+    variables = {"QUEUE_SLOTS": "16", "BACKEND_CONCURRENCY": "1"}
+    async with backend.serving(), running_gateway(tmp_path, backend.port, **variables) as gateway:
+        for number in range(200):
+            assert await gateway.webhook(message(number)) == 200
+        metrics = await gateway.metrics()
+        labels = 'side="inbound",class="message"'
+        assert metrics[f"gateway_queue_depth{{{labels}}}"] == 16
+        assert metrics[f"gateway_queue_on_disk{{{labels}}}"] == 200 - 16 - 1
+        is_up.set()
+        await gateway.settle()
+    assert [json.loads(body)["messages"][0]["id"] for body in backend.messages] == [
+        f"m{n}" for n in range(200)
+    ]
+
+
+async def test_what_waits_survives_a_restart_and_duplicates_stay_known(tmp_path: Path) -> None:
+    async def refuse(_body: bytes) -> web.Response:
+        return web.Response(status=503)
+
+    backend = RecordingBackend()
+    backend.answer = refuse
+    async with backend.serving():
+        async with running_gateway(tmp_path, backend.port) as gateway:
+            for number in range(20):
+                assert await gateway.webhook(message(number)) == 200
+        backend.answer = RecordingBackend().answer
+        async with running_gateway(tmp_path, backend.port) as gateway:
+            await backend.wait_for(lambda: len(backend.messages) == 20)
+            assert await gateway.webhook(message(3)) == 200
+            metrics = await gateway.settle()
+    assert len(backend.messages) == 20
+    assert metrics['gateway_duplicates_total{kind="message"}'] == 1
+    assert metrics['gateway_accepted_total{kind="message"}'] == 20
+    assert metrics["gateway_conservation_difference"] == 0
+
+
+async def test_second_gateway_on_one_store_is_refused(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, 1) as gateway:
+        with pytest.raises(StoreBusyError, match="in use by another process"):
+            async with running_gateway(tmp_path, 1):
+                pass
+        assert await gateway.webhook(message(1)) == 200
+
+
+async def test_instant_reply_is_sent_to_the_chat_before_pushes(tmp_path: Path) -> None:
+    sent: list[dict[str, object]] = []
+    all_sent = asyncio.Event()
+
+    async def login(_request: web.Request) -> web.Response:
+        return web.json_response({"users": [{"token": "t"}]})
+
+    async def send(request: web.Request) -> web.Response:
+        sent.append(await request.json())
+        if len(sent) == 3:
+            all_sent.set()
+        return web.json_response({"messages": [{"id": f"wa{len(sent)}"}]}, status=201)
+
+    app = web.Application()
+    app.router.add_post("/v1/users/login", login)
+    app.router.add_post("/v1/messages", send)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    node_url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    async def reply(_body: bytes) -> web.Response:
+        return web.json_response({"type": "text", "text": {"body": "hi back"}})
+
+    backend = RecordingBackend()
+    backend.answer = reply
+    push = json.dumps({"to": "15550100999", "type": "text", "text": {"body": "news"}}).encode()
+    async with backend.serving(), running_gateway(tmp_path, backend.port, NODE_URL=node_url) as gateway:
+        # All within the first second, in which the budget grants nothing: then priority decides.
+        ids = []
+        for _ in range(2):
+            status, answer = await gateway.push(push, **{"X-Gateway-Priority": "bulk"})
+            assert status == 202
+            ids.append(json.loads(answer)["messages"][0]["id"])
+        assert await gateway.webhook(MESSAGE) == 200
+        await all_sent.wait()
+        metrics = await gateway.settle()
+        headers = {"Authorization": "Bearer a-token-of-the-tests"}
+        async with gateway.session.get(f"{gateway.ingest}/v1/messages/{ids[0]}", headers=headers) as found:
+            status_of_send = await found.json()
+    await runner.cleanup()
+    assert sent[0] == {"to": "15550100111", "type": "text", "text": {"body": "hi back"}}
+    assert [body["to"] for body in sent[1:]] == ["15550100999", "15550100999"]
+    assert metrics["gateway_tps_window_max"] <= 10
+    assert (status_of_send["state"], status_of_send["node_id"]) == ("sent", "wa2")
+
+
+async def test_metrics_page_is_what_prometheus_reads(tmp_path: Path) -> None:
+    backend = RecordingBackend()
+    async with backend.serving(), running_gateway(tmp_path, backend.port) as gateway:
+        assert await gateway.webhook(MESSAGE) == 200
+        await gateway.settle()
+        async with gateway.session.get(f"{gateway.admin}/metrics") as answer:
+            page = await answer.text()
+    families = {family.name: family for family in text_string_to_metric_families(page)}
+    assert {sample.labels["kind"] for sample in families["gateway_tps_used"].samples} == {
+        "receive",
+        "send",
+        "delivered",
+        "read",
+    }
+    assert sum(len(family.samples) for family in families.values()) < 500, "labels come from closed sets"
+
+
+async def test_readiness_names_what_is_wrong(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, 1) as gateway:
+        async with gateway.session.get(f"{gateway.admin}/readyz") as answer:
+            assert answer.status == 200
+            checks = (await answer.json())["checks"]
+        assert set(checks) == {"started", "not_draining", "store", "store_has_room"}
+        assert all(checks.values())
+
+
+async def test_cloud_verification_and_signature(tmp_path: Path) -> None:
+    backend = RecordingBackend()
+    body = (PAYLOADS / "cloud_text_unicode.json").read_bytes()
+    variables = {
+        "DIALECT": "cloud",
+        "NODE_PHONE_ID": "900000000000200",
+        "NODE_TOKEN": "x" * 20,
+        "WEBHOOK_APP_SECRET": "app-secret-of-the-tests",
+        "WEBHOOK_VERIFY_TOKEN": "verify-token",
+    }
+    async with backend.serving(), running_gateway(tmp_path, backend.port, **variables) as gateway:
+        url = f"{gateway.ingest}/webhook"
+        query = {"hub.mode": "subscribe", "hub.challenge": "1158201444", "hub.verify_token": "verify-token"}
+        async with gateway.session.get(url, params=query) as answer:
+            assert (answer.status, await answer.text()) == (200, "1158201444")
+        async with gateway.session.get(url, params={**query, "hub.verify_token": "wrong"}) as answer:
+            assert answer.status == 403
+        assert await gateway.webhook(body) == 401
+        signature = hmac.new(b"app-secret-of-the-tests", body, hashlib.sha256).hexdigest()
+        headers = {"X-Hub-Signature-256": f"sha256={signature}"}
+        async with gateway.session.post(url, data=body, headers=headers) as answer:
+            assert answer.status == 200
+        await gateway.settle()
+    assert backend.messages == [body]
+
+
+@pytest.mark.parametrize(("size", "status"), [(1024, 200), (1025, 413)])
+async def test_webhook_body_limit_is_exact(size: int, status: int, tmp_path: Path) -> None:
+    body = message(1)
+    body = body[:-1] + b" " * (size - len(body)) + b"}"
+    backend = RecordingBackend()
+    async with (
+        backend.serving(),
+        running_gateway(tmp_path, backend.port, WEBHOOK_BODY_MAX="1KiB") as gateway,
+    ):
+        assert await gateway.webhook(body) == status
+
+
+async def refuses_new_work(gateway: Harness) -> bool:
+    """Whether the door is closed: at first with 503, then no connection is taken at all."""
+    for number in range(100, 200):
+        try:
+            async with (
+                aiohttp.ClientSession() as fresh,
+                fresh.post(f"{gateway.ingest}/webhook", data=message(number)) as answer,
+            ):
+                assert answer.status == 503
+        except aiohttp.ClientError:
+            return True
+    return False
+
+
+async def test_drain_finishes_what_is_under_way_and_keeps_the_rest(tmp_path: Path) -> None:
+    under_way = asyncio.Event()
+    release = asyncio.Event()
+
+    async def slow(_body: bytes) -> web.Response:
+        under_way.set()
+        await release.wait()
+        return web.Response()
+
+    backend = RecordingBackend()
+    backend.answer = slow
+    async with backend.serving():
+        async with running_gateway(tmp_path, backend.port, BACKEND_CONCURRENCY="1") as gateway:
+            assert await gateway.webhook(message(1)) == 200
+            assert await gateway.webhook(message(2)) == 200
+            await under_way.wait()
+            gateway.gateway.stop()
+            assert await refuses_new_work(gateway)
+            release.set()
+        assert [json.loads(body)["messages"][0]["id"] for body in backend.messages] == ["m1"]
+        async with running_gateway(tmp_path, backend.port):
+            await backend.wait_for(lambda: len(backend.messages) == 2)
