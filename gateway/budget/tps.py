@@ -24,9 +24,6 @@ DEBT_MAX_NS: Final = 5 * NS_PER_S
 """Most time the bucket may be in debt: after a flood of arrivals sends wait this long at most,
 beyond what the window itself demands."""
 
-BURST_NS: Final = 0
-"""Nothing is saved up beyond one whole token: a burst of sends is a burst of receipts."""
-
 
 class TpsBudget:
     """What the number has used, and when it may send. Pure: time comes in as `now_ns`."""
@@ -41,7 +38,9 @@ class TpsBudget:
         # Twice a second's worth of events before arrivals share an entry (which counts them longer, not shorter).
         capacity = max(1024, 2 * tps)
         self._window = SlidingWindow(WINDOW_NS, capacity)
-        self._bucket = TokenBucket(interval_ns, BURST_NS, DEBT_MAX_NS, now_ns)
+        # Nothing is saved up beyond one send: a burst of sends is a burst of receipts.
+        burst_ns = max(0, costs[TpsKind.SEND] - 1) * interval_ns
+        self._bucket = TokenBucket(interval_ns, burst_ns, DEBT_MAX_NS, now_ns)
         self._kinds = {kind: SlidingWindow(NS_PER_S, capacity) for kind in TpsKind}
         self._opens_at_ns = now_ns + WINDOW_NS
         self.totals = dict.fromkeys(TpsKind, 0)

@@ -55,7 +55,7 @@ class Cloud:
     def read_answer(self, status: int, body: bytes, retry_after_s: float | None) -> Answer:
         try:
             parsed = _decode_answer(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return Answer(status, retry_after_s=retry_after_s)
         if parsed.error is not None:
             error = parsed.error

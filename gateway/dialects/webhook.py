@@ -78,21 +78,24 @@ def decode(body: bytes) -> Webhook:
     Raises NotJsonError for what Python's own JSON parser refuses too.
     """
     try:
-        envelope = _decode_envelope(body)
         # msgspec does not look into strings and numbers that it skips.
         body.decode()
-        is_exact = len(body) <= _DIGITS_MAX
+        if len(body) > _DIGITS_MAX:
+            _require_json(body)
+        return _recognise(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        is_exact = False
-        envelope = None
-    if not is_exact:
-        _require_json(body)
-    if envelope is None:
-        return _unrecognised()
+        pass
+    _require_json(body)
     try:
-        events = _events(envelope, body)
-    except msgspec.DecodeError:
+        # A lone surrogate in any text is JSON that strict parsers refuse: look at the rest of the body without it.
+        return _recognise(json.dumps(json.loads(body), ensure_ascii=False).encode(errors="replace"))
+    except (msgspec.DecodeError, RecursionError):
         return _unrecognised()
+
+
+def _recognise(body: bytes) -> Webhook:
+    """The events of a body; raises DecodeError when a field has another type than we know."""
+    events = _events(_decode_envelope(body), body)
     return _unrecognised() if events is None else Webhook(events, is_recognised=True)
 
 
@@ -102,6 +105,15 @@ def split(body: bytes, fresh: list[Event], total: int) -> list[Part]:
     Messages go to one destination, failures and receipts to another. One destination and nothing left
     out: the body travels byte for byte. Else each part keeps all fields it does not own.
     """
+    try:
+        return _parts(body, fresh, total)
+    except (msgspec.DecodeError, RecursionError):
+        # JSON that only a lenient parser takes, or nested as deep as a parser goes: it is not taken apart, and
+        # goes whole, by its highest class.
+        return [Part(min(event.cls for event in fresh), fresh[0].lane, fresh, body)]
+
+
+def _parts(body: bytes, fresh: list[Event], total: int) -> list[Part]:
     messages = [event for event in fresh if event.cls is InboundClass.MESSAGE]
     statuses = [event for event in fresh if event.cls is not InboundClass.MESSAGE]
     parts = []
@@ -154,7 +166,7 @@ def _cloud_events(entries: list[wire.Entry]) -> Iterable[Event]:
 def _value_events(value: wire.Value, entry_at: int, change_at: int) -> Iterable[Event]:
     for at, message in enumerate(value.messages or ()):
         lane = message.group_id or message.sender or message.from_user_id or ""
-        key = f"m|{message.id}" if message.id else ""
+        key = f"m{message.id}" if message.id else ""
         place = (entry_at, change_at, "messages", at)
         yield Event(
             Kind.MESSAGE, InboundClass.MESSAGE, key, lane, place, is_group=message.group_id is not None
@@ -171,21 +183,26 @@ def _status_event(status: wire.Status, place: Place) -> Event:
     nested = status.message.recipient_id if status.message else None
     recipient = status.recipient_id or nested or ""
     participant = status.recipient_participant_id or status.recipient_participant_user_id or ""
-    key = f"s|{status.id}|{recipient}|{participant}|{status.status}" if status.id else ""
+    key = ""
+    if status.id:
+        # Lengths keep the fields apart, whatever is in them.
+        parts = (status.id, recipient, participant, status.status or "")
+        key = f"s{[len(part) for part in parts]}{''.join(parts)}"
     return Event(kind, cls, key, status.group_id or recipient, place)
 
 
 def _select(body: bytes, wanted: set[Place]) -> bytes:
     """`body` with only the wanted events; items and unknown fields keep their bytes."""
     top = _decode_object(body)
-    if not top.get("entry") or any(array in top for array in _ARRAYS):
+    entries_raw = _items(top, "entry")
+    if not entries_raw:
         _select_items(top, 0, 0, wanted)
         return _encode(top)
     entries = []
-    for entry_at, entry_raw in enumerate(_decode_array(top["entry"])):
+    for entry_at, entry_raw in enumerate(entries_raw):
         entry = _decode_object(entry_raw)
         changes = []
-        for change_at, change_raw in enumerate(_decode_array(entry.get("changes", b"[]"))):
+        for change_at, change_raw in enumerate(_items(entry, "changes")):
             if (entry_at, change_at, "", 0) in wanted:
                 changes.append(change_raw)
             elif any(place[:2] == (entry_at, change_at) for place in wanted):
@@ -203,11 +220,15 @@ def _select(body: bytes, wanted: set[Place]) -> bytes:
 
 def _select_items(value: dict[str, msgspec.Raw], entry_at: int, change_at: int, wanted: set[Place]) -> None:
     for array in _ARRAYS:
-        if array not in value:
-            continue
-        items = _decode_array(value[array]) if bytes(value[array]) != b"null" else []
+        items = _items(value, array)
         kept = [item for at, item in enumerate(items) if (entry_at, change_at, array, at) in wanted]
         if kept:
             value[array] = msgspec.Raw(_encode(kept))
         elif items:
             del value[array]
+
+
+def _items(value: dict[str, msgspec.Raw], array: str) -> list[msgspec.Raw]:
+    """The items of an array that may be null or missing."""
+    raw = value.get(array)
+    return [] if raw is None or bytes(raw) == b"null" else _decode_array(raw)

@@ -41,10 +41,11 @@ class Breaker:
         """When a probe may go; None while closed, or while a probe is under way."""
         return None if self._is_probing else self._open_until_ns
 
-    def enter(self, now_ns: int) -> None:
-        """A request goes; while open it is the probe."""
+    def enter(self, now_ns: int) -> bool:
+        """A request goes; whether it is the probe, which it is while open."""
         assert self.may_pass(now_ns)
         self._is_probing = self._open_until_ns is not None
+        return self._is_probing
 
     def succeed(self) -> None:
         """The destination answered as it should: close."""
@@ -52,8 +53,15 @@ class Breaker:
         self._open_until_ns = None
         self._is_probing = False
 
-    def fail(self, now_ns: int, retry_after_ms: int = 0) -> None:
-        """The destination did not answer, or with trouble of its own: open when it keeps doing so."""
+    def fail(self, now_ns: int, retry_after_ms: int = 0, *, is_probe: bool = False) -> None:
+        """The destination did not answer, or with trouble of its own: open when it keeps doing so.
+
+        While open, requests from before say nothing new unless they name a time: if each of them doubled the
+        wait, one cut of sixteen connections would close the destination for as long as a dead one.
+        """
+        if self._open_until_ns is not None and not is_probe:
+            self._open_until_ns = max(self._open_until_ns, now_ns + retry_after_ms * NS_PER_MS)
+            return
         self._failures += 1
         self._is_probing = False
         if self._failures < FAILURES_TO_OPEN and not retry_after_ms:

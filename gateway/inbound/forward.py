@@ -103,12 +103,14 @@ class Forwarder:
             if not self.breaker.may_pass(now_ns):
                 await self._wait_for_breaker(now_ns)
                 continue
-            record = self.backlog.take()
+            # A probe with a record that has failed before would show that record's trouble, not the destination's.
+            is_closed = self.breaker.state == "closed"
+            record = self.backlog.take(prefers_fresh=not is_closed)
             if record is None:
                 await self.backlog.wait_changed()
                 continue
-            self.breaker.enter(now_ns)
-            await self._forward(record)
+            is_probe = self.breaker.enter(now_ns)
+            await self._forward(record, is_probe)
 
     async def _wait_for_breaker(self, now_ns: int) -> None:
         passes_at_ns = self.breaker.passes_at_ns()
@@ -121,7 +123,7 @@ class Forwarder:
         except TimeoutError:
             return
 
-    async def _forward(self, record: InboundRecord) -> None:
+    async def _forward(self, record: InboundRecord, is_probe: bool) -> None:
         answer = await self._backend.post(record.body)
         verdict = judge(answer.status)
         self.verdicts[verdict] += 1
@@ -132,7 +134,7 @@ class Forwarder:
             self._recovered()
             await self._park(record, answer)
         else:
-            self._retry(record, answer, verdict)
+            self._retry(record, answer, verdict, is_probe)
 
     def _recovered(self) -> None:
         """The destination answers: what was put off because it did not need not wait any longer."""
@@ -174,15 +176,19 @@ class Forwarder:
         except StoreError:
             return  # the record stays taken and on disk; the process is about to end
 
-    def _retry(self, record: InboundRecord, answer: BackendAnswer, verdict: Verdict) -> None:
+    def _retry(self, record: InboundRecord, answer: BackendAnswer, verdict: Verdict, is_probe: bool) -> None:
         now_ns = self._clock.now_ns()
         asked_ms = retry_after_ms(answer.retry_after, self._backoff_max_ms)
         was_open = self.breaker.state != "closed"
+        is_first_failure = record.attempts == 0
         if verdict is Verdict.RETRY:
             record.attempts += 1
-            self.breaker.fail(now_ns, asked_ms)
         else:
-            self.breaker.fail(now_ns, asked_ms or self._backoff_min_ms)
+            asked_ms = asked_ms or self._backoff_min_ms
+        # A record that fails again and again may be the trouble itself: it must not close the destination
+        # for all others.
+        if is_probe or is_first_failure or asked_ms:
+            self.breaker.fail(now_ns, asked_ms, is_probe=is_probe)
         if self.breaker.state == "open" and not was_open:
             log.warning(
                 "backend is in trouble, waiting",

@@ -83,8 +83,11 @@ class Receiver:
             return Reception(503, refusal)
         if not webhook.is_recognised:
             self.unrecognised += 1
-        fresh, fingerprints = self._drop_duplicates(webhook.events)
-        change = self._change(body, webhook.events, fresh, fingerprints)
+        fresh, marks = self._fresh(webhook.events)
+        change = self._change(body, webhook.events, fresh, marks)
+        # Remembered before it is on disk: if the commit fails the process ends, and this with it.
+        for mark in marks:
+            self._seen.add(mark)
         self._charge_events(fresh, now_ns)
         self.pending += 1
         try:
@@ -108,26 +111,23 @@ class Receiver:
             return "store_nearly_full"
         return None
 
-    def _drop_duplicates(self, events: list[Event]) -> tuple[list[Event], bytes]:
-        """The events not seen before, and their fingerprints as the store keeps them.
-
-        They are remembered before they are on disk: if the commit fails the process ends, and this with it.
-        """
+    def _fresh(self, events: list[Event]) -> tuple[list[Event], list[int]]:
+        """The events not seen before, and the fingerprints of those that have a key."""
         fresh = []
-        fingerprints = bytearray()
+        marks: dict[int, None] = {}
         for event in events:
             if not event.key:
                 fresh.append(event)
                 continue
             mark = fingerprint(event.key.encode(errors="surrogatepass"), self._secret)
-            if self._seen.add(mark):
-                fresh.append(event)
-                fingerprints += mark.to_bytes(8, "little")
-            else:
+            if mark in self._seen or mark in marks:
                 self.duplicates[event.kind] += 1
-        return fresh, bytes(fingerprints)
+            else:
+                fresh.append(event)
+                marks[mark] = None
+        return fresh, list(marks)
 
-    def _change(self, body: bytes, events: list[Event], fresh: list[Event], fingerprints: bytes) -> Change:
+    def _change(self, body: bytes, events: list[Event], fresh: list[Event], marks: list[int]) -> Change:
         if not fresh:
             return Change()
         received_ms = self._clock.wall_ms()
@@ -149,6 +149,7 @@ class Receiver:
             for record in records:
                 self._backlogs[record.cls].push(record)
 
+        fingerprints = b"".join(mark.to_bytes(8, "little") for mark in marks)
         return Change(inbound=records, fingerprints=fingerprints, books=books, on_commit=[on_commit])
 
     def _charge_events(self, events: list[Event], now_ns: int) -> None:

@@ -40,7 +40,9 @@ def read_replies(answer: bytes, webhook_body: bytes, lane: str, dialect: Dialect
         return _NONE
     try:
         value = orjson.loads(answer)
-    except orjson.JSONDecodeError:
+    except orjson.JSONDecodeError as error:
+        if answer.lstrip()[:1] in (b"{", b"["):
+            return Replies([], f"an answer looks like JSON and is none: {error}")
         return _NONE  # "OK" in plain text is what many backends say
     messages = _messages(value)
     if not messages:
@@ -56,7 +58,11 @@ def read_replies(answer: bytes, webhook_body: bytes, lane: str, dialect: Dialect
         if not isinstance(to, str) or not to:
             return Replies(replies, "a reply has no 'to', and the webhook names no chat to answer")
         is_group = message.get("recipient_type") == "group" if "to" in message else is_group_chat
-        replies.append(Reply(to, is_group, dialect.reply_body(message, to, is_group)))
+        try:
+            body = dialect.reply_body(message, to, is_group)
+        except orjson.JSONEncodeError as error:  # it reads 1024 levels of nesting, and writes 254
+            return Replies(replies, f"a reply can't be encoded: {error}")
+        replies.append(Reply(to, is_group, body))
     return Replies(replies)
 
 
@@ -72,7 +78,7 @@ def _messages(value: Any) -> list[Any]:
 
 def _is_message(value: dict[str, Any]) -> bool:
     kind = value.get("type", "text")
-    return isinstance(kind, str) and isinstance(value.get(kind), dict)
+    return isinstance(kind, str) and isinstance(value.get(kind), list if kind == "contacts" else dict)
 
 
 def _is_group(webhook_body: bytes) -> bool:

@@ -116,7 +116,7 @@ def _token(response: Response) -> str:
     if response.status == 200:
         try:
             users = msgspec.json.decode(response.body, type=_LoginBody).users
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             users = []
         if users and users[0].token:
             return users[0].token

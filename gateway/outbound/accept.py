@@ -14,6 +14,9 @@ from gateway.store.backlog import Backlog
 from gateway.store.books import Books, accepted_entries
 from gateway.store.protocol import Change, SendStatus, Store
 
+PUSHES_FULL: Final = 0.75
+"""Share of the store's bound at which pushes are refused: the rest belongs to what comes in."""
+
 RETRY_AFTER_S: Final = 5
 """What a push refused for a full queue is told. The queue's own rate will answer this better."""
 
@@ -77,7 +80,7 @@ class Acceptor:
         codes = self._dialect.codes
         cls = SendClass.NORMAL if priority is None else _CLASSES.get(priority.strip().lower())
         if cls is None:
-            details = f"X-Gateway-Priority must be one of {', '.join(_CLASSES)}, not '{priority}'"
+            details = f"X-Gateway-Priority must be one of {', '.join(_CLASSES)}, not {priority!r}"
             return self._refuse(
                 "invalid", Refusal(400, codes.invalid, "Parameter value is not valid", details)
             )
@@ -106,9 +109,14 @@ class Acceptor:
         waiting = self._backlog.total() + self._entering
         if waiting >= self._queue_max:
             return Refusal(429, self._dialect.codes.busy, "Too many requests", f"{waiting} sends are waiting")
-        if self._store.used_bytes() >= self._store_max_bytes:
+        if self._store.used_bytes() >= self._store_max_bytes * PUSHES_FULL:
             return Refusal(429, self._dialect.codes.busy, "Too many requests", "the store is full")
         return None
+
+    def takes_replies(self) -> bool:
+        """Whether instant replies are taken: as many may wait, apart from pushes, as `queue_max`."""
+        reply = SendClass.REPLY
+        return self._backlog.depth(reply) + self._backlog.on_disk(reply) < self._queue_max
 
     def new_record(self, push: Push, body: bytes, cls: SendClass) -> SendRecord:
         """A record for a send accepted now."""
@@ -136,7 +144,7 @@ class Acceptor:
         status = await self._store.find_send(send_id)
         if status is None:
             refusal = Refusal(
-                404, self._dialect.codes.not_found, "Resource not found", f"no send '{send_id}'"
+                404, self._dialect.codes.not_found, "Resource not found", f"no send {send_id!r}"
             )
             return self._refuse("not_found", refusal)
         return PushAnswer(200, orjson.dumps(_status_object(status)))

@@ -38,7 +38,7 @@ _BY_CODE: Final = {
     471: Effect.PAUSE_BULK,
     500: Effect.RETRY,
     1000: Effect.RETRY,
-    1011: Effect.RETRY,
+    1011: Effect.PAUSE_ALL,  # "Service not ready": no send gets through
     1014: Effect.RETRY,
     1017: Effect.RETRY,
     1018: Effect.RETRY,

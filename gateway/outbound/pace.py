@@ -16,6 +16,8 @@ PAUSE_MIN_MS: Final = 2_000
 """First pause after the node asked us to slow down; the request limit of the node is per second, and client
 projects pause a channel for 2 s."""
 PAUSE_MAX_MS: Final = 60_000
+PAUSE_ASKED_MIN_MS: Final = 500
+"""Least pause when the node names a time: `Retry-After: 0` must not make us knock without end."""
 PAUSE_BULK_MS: Final = 24 * 3600 * 1000 + 5 * 60 * 1000
 """A spam restriction is counted over 24 hours; client projects wait 5 minutes more."""
 
@@ -105,13 +107,16 @@ class Pacer:
         Without a time given by the node the pause starts at 2 s and doubles with each in a row.
         """
         now_ns = self._clock.now_ns()
-        if now_ns < self._all_paused_until_ns and retry_after_s is None:
-            return self._all_paused_until_ns  # an answer to a send that was under way when the pause began
+        # Paused already: this answers a send that was under way when the pause began. It is the same trouble.
+        is_paused = now_ns < self._all_paused_until_ns
+        if is_paused and retry_after_s is None:
+            return self._all_paused_until_ns
         pause_ms = min(PAUSE_MIN_MS << min(self._pauses_in_a_row, 16), PAUSE_MAX_MS)
         if retry_after_s is not None:
-            pause_ms = min(max(int(retry_after_s * 1000), 1), PAUSE_MAX_MS)
-        self._pauses_in_a_row += 1
-        self.pauses += 1
+            pause_ms = min(max(int(retry_after_s * 1000), PAUSE_ASKED_MIN_MS), PAUSE_MAX_MS)
+        if not is_paused:
+            self._pauses_in_a_row += 1
+            self.pauses += 1
         self._all_paused_until_ns = max(self._all_paused_until_ns, now_ns + pause_ms * NS_PER_MS)
         return self._all_paused_until_ns
 
@@ -120,6 +125,10 @@ class Pacer:
         self.pauses += 1
         self._bulk_paused_until_ns = self._clock.now_ns() + PAUSE_BULK_MS * NS_PER_MS
         return self._bulk_paused_until_ns
+
+    def bulk_paused_ms(self) -> int:
+        """How much longer bulk waits for the end of a restriction; 0 when it may go."""
+        return max(0, self._bulk_paused_until_ns - self._clock.now_ns()) // NS_PER_MS
 
     def succeeded(self) -> None:
         """The node took a send: the next pause starts small again."""

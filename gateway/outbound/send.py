@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 RETRY_MIN_MS: Final = 500
 RETRY_MAX_MS: Final = 60_000
-REPEATS_MAX: Final = 3
-"""Logins and contact checks in a row for one send, before it counts as an attempt like any other."""
+OUTAGE_SENDS: Final = 3
+"""So many different sends in trouble, with none through in between, are the node's trouble and not theirs."""
 
 
 class Node(Protocol):
@@ -58,7 +58,10 @@ class Sender:
         self._books = books
         self._clock = clock
         self._rng = rng
-        self._repeats: dict[int, int] = {}
+        # Sequence numbers of sends not settled: bounded by what is taken and delayed.
+        self._logged_in_for: set[int] = set()
+        self._looked_up: set[int] = set()
+        self._in_trouble: set[int] = set()
         self.under_way = 0
         self.effects = dict.fromkeys(Effect, 0)
         self.uncertain = 0
@@ -83,12 +86,22 @@ class Sender:
         match effect:
             case Effect.SENT:
                 self._pacer.succeeded()
+                self._in_trouble.clear()
                 record.attempts += 1
                 await self._settle(record, Outcome.DELIVERED, answer.message_id, "")
+            case Effect.LOGIN if record.seq in self._logged_in_for:
+                # A fresh token is refused too: that is the operator's to mend, and no fault of the message.
+                self._logged_in_for.discard(record.seq)
+                log.error("node refuses a fresh token, sends pause", extra=_said(answer))
+                self._backlog.defer(record, self._pacer.pause_all(None))
             case Effect.LOGIN:
-                await self._repeat_after(record, answer, self._node.login)
+                self._logged_in_for.add(record.seq)
+                await self._repeat_after(record, self._node.login)
+            case Effect.CONTACT if record.seq in self._looked_up:
+                await self._fail(record, _reason(answer))
             case Effect.CONTACT:
-                await self._repeat_after(record, answer, lambda: self._node.check_contact(record.to))
+                self._looked_up.add(record.seq)
+                await self._repeat_after(record, lambda: self._node.check_contact(record.to))
             case Effect.PAUSE_ALL:
                 due_ns = self._pacer.pause_all(answer.retry_after_s)
                 log.warning("node asks to slow down, sends pause", extra=_said(answer))
@@ -103,30 +116,23 @@ class Sender:
             case Effect.RETRY:
                 await self._retry_or_fail(record, _reason(answer))
             case Effect.FAIL:
+                self._in_trouble.clear()
                 record.attempts += 1
-                await self._settle(record, Outcome.FAILED, "", _reason(answer))
+                await self._fail(record, _reason(answer))
 
     async def _no_answer(self, record: SendRecord, error: NodeError) -> None:
         if not error.was_sent:
             # The node is away: that is no fault of the message, and no message gets through now.
             due_ns = self._pacer.pause_all(None)
-            log.warning("node can't be reached, sends pause", extra={"error": str(error)})
+            log.warning("nothing can be sent now, sends pause", extra={"error": str(error)})
             self._backlog.defer(record, due_ns)
             return
         self.uncertain += 1
         record.is_uncertain = True
         await self._retry_or_fail(record, f"no answer: {error}")
 
-    async def _repeat_after(
-        self, record: SendRecord, answer: Answer, action: Callable[[], Awaitable[None]]
-    ) -> None:
-        """Do what the node asks for, then send again without spending an attempt; a few times at most."""
-        repeats = self._repeats.get(record.seq, 0) + 1
-        if repeats > REPEATS_MAX:
-            del self._repeats[record.seq]
-            await self._retry_or_fail(record, _reason(answer))
-            return
-        self._repeats[record.seq] = repeats
+    async def _repeat_after(self, record: SendRecord, action: Callable[[], Awaitable[None]]) -> None:
+        """Do what the node asks for, then send again without spending an attempt."""
         try:
             await action()
         except NodeError as error:
@@ -137,16 +143,28 @@ class Sender:
             self._backlog.defer(record, self._clock.now_ns())
 
     async def _retry_or_fail(self, record: SendRecord, reason: str) -> None:
+        self._in_trouble.add(record.seq)
+        if len(self._in_trouble) >= OUTAGE_SENDS:
+            # Several sends in trouble and none through: it is the node, and waiting must not use up attempts.
+            due_ns = self._pacer.pause_all(None)
+            log.warning("node is in trouble, sends pause", extra={"reason": reason})
+            self._backlog.defer(record, due_ns)
+            return
         record.attempts += 1
         if record.attempts >= self._attempts_max:
-            await self._settle(record, Outcome.FAILED, "", reason)
+            await self._fail(record, reason)
             return
         ceiling_ms = min(RETRY_MIN_MS << min(record.attempts - 1, 20), RETRY_MAX_MS)
         wait_ms = self._rng.randint(ceiling_ms // 2, ceiling_ms)
         self._backlog.defer(record, self._clock.now_ns() + wait_ms * NS_PER_MS)
 
+    async def _fail(self, record: SendRecord, reason: str) -> None:
+        log.warning("send failed", extra={"id": record.id, "attempts": record.attempts, "reason": reason})
+        await self._settle(record, Outcome.FAILED, "", reason)
+
     async def _settle(self, record: SendRecord, outcome: Outcome, node_id: str, reason: str) -> None:
-        self._repeats.pop(record.seq, None)
+        for seqs in (self._logged_in_for, self._looked_up, self._in_trouble):
+            seqs.discard(record.seq)
         books = outcome_entries([(Kind.SEND, 1)], outcome)
 
         def on_commit() -> None:

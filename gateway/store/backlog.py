@@ -6,7 +6,8 @@ States of a record: *ready* (in a ring, or on disk behind it), *taken* (someone 
 Overflow. A class whose ring is full goes on disk: from then on all its new records stay there until the
 ring has drained to half and the next page is read back, so order is kept and pages are worth their read.
 
-Bounds. Memory: the rings, plus `delayed_max` a class, plus what is taken (the caller's concurrency). While as
+Bounds. Bytes: at `memory_max_bytes` of bodies new records go on disk although the ring has room, and one page may
+come on top. Records: the rings, plus `delayed_max` a class, plus what is taken (the caller's concurrency). While as
 many as `delayed_max` of a class are delayed, only delayed ones of it are handed out: a dead backend must not pull
 the whole queue through its hands. Other classes go on: bulk that must wait a day closes no door to a reply.
 """
@@ -23,11 +24,15 @@ from gateway.events import Kind
 
 ALL_CLASSES: Final = 0xFFFF
 
+MEMORY_MAX_BYTES: Final = 32 << 20
+"""Of bodies in one backlog's memory. Three backlogs of it and their pages stay below half of MemoryHigh=384M."""
+
 
 class Record(Protocol):
     """What a backlog holds. `cls` is a small integer, 0 going first."""
 
     seq: int
+    body: bytes
 
     @property
     def cls(self) -> int: ...
@@ -51,13 +56,18 @@ class Backlog(Generic[R]):
         read_page: ReadPage[R],
         stamp_ms: Callable[[R], int],
         clock: Clock,
+        memory_max_bytes: int = MEMORY_MAX_BYTES,
     ) -> None:
         """`slots` records of each class fit in memory, and `delayed_max` that are delayed.
 
-        `stamp_ms` is when a record was accepted.
+        New ones go on disk while the bodies in memory come to `memory_max_bytes`. `stamp_ms` is when a record was
+        accepted.
         """
         assert slots >= 2, slots
         self.slots = slots
+        self.memory_max_bytes = memory_max_bytes
+        self.memory_bytes = 0
+        """Of the bodies in memory: ready, taken and delayed."""
         self._delayed_max = delayed_max
         self._read_page = read_page
         self._stamp_ms = stamp_ms
@@ -90,12 +100,16 @@ class Backlog(Generic[R]):
         for kind, count in record.kind_counts():
             self._waiting[kind] = self._waiting.get(kind, 0) + count
         cls = record.cls
-        if not self._on_disk[cls] and self._rings.push(cls, record, self._stamp_ms(record)):
+        has_bytes = self.memory_bytes < self.memory_max_bytes
+        if not self._on_disk[cls] and has_bytes and self._rings.push(cls, record, self._stamp_ms(record)):
             assert record.seq > self._tail_seq[cls], (record.seq, self._tail_seq[cls])
             self._tail_seq[cls] = record.seq
+            self.memory_bytes += len(record.body)
             self._wake_one()
         else:
             self._on_disk[cls] += 1
+            if self._wants_refill(cls):  # the bytes are another class's, and this one has nothing in memory
+                self._refill_wanted.set()
 
     async def refill(self) -> None:
         """Read overflow back, for ever. One long-lived task."""
@@ -112,6 +126,7 @@ class Backlog(Generic[R]):
         for record in page:
             entered = self._rings.push(cls, record, self._stamp_ms(record))
             assert entered, "a page larger than the room asked for"
+            self.memory_bytes += len(record.body)
             self._wake_one()
         self._tail_seq[cls] = page[-1].seq
         self._on_disk[cls] -= len(page)
@@ -119,13 +134,14 @@ class Backlog(Generic[R]):
 
     # -- out
 
-    def take(self, allowed: int = ALL_CLASSES) -> R | None:
+    def take(self, allowed: int = ALL_CLASSES, *, prefers_fresh: bool = False) -> R | None:
         """The next record of the first class in the bit mask `allowed`; in a class, delayed ones that are due go first.
 
-        It is the caller's until `settle` or `defer`. None: nothing is ready.
+        `prefers_fresh`: one that has never been tried goes before those. It is the caller's until `settle` or
+        `defer`. None: nothing is ready.
         """
         due, fresh = self._look(allowed)
-        if due >= 0 and (fresh < 0 or due <= fresh):
+        if due >= 0 and (fresh < 0 or (due <= fresh and not prefers_fresh)):
             if len(self._delayed[due]) == self._delayed_max:
                 self.wake_all()  # its ring is open again
             record = heapq.heappop(self._delayed[due])[2]
@@ -157,8 +173,11 @@ class Backlog(Generic[R]):
         return due, self._rings.peek_class(open_rings)
 
     def _wants_refill(self, cls: int) -> bool:
-        """Resume at half, so that pages are worth their read."""
-        return bool(self._on_disk[cls]) and self._rings.depth(cls) <= self.slots // 2
+        """Resume at half, so that pages are worth their read; an empty ring gets its page whatever the bytes."""
+        if not self._on_disk[cls]:
+            return False
+        depth = self._rings.depth(cls)
+        return depth == 0 or (depth <= self.slots // 2 and self.memory_bytes <= self.memory_max_bytes // 2)
 
     async def get(self) -> R:
         """Wait for a record and take it. Cancelling loses nothing."""
@@ -195,8 +214,12 @@ class Backlog(Generic[R]):
     def settle(self, record: R) -> None:
         """Let go of a record taken: the store has its outcome."""
         del self._taken[record.seq]
+        self.memory_bytes -= len(record.body)
         for kind, count in record.kind_counts():
             self._waiting[kind] -= count
+        # Bytes given back may be what a class waited for.
+        if any(self._wants_refill(cls) for cls in range(len(self._on_disk))):
+            self._refill_wanted.set()
 
     def wake_all(self) -> None:
         """Let every waiter look again, after something outside has changed."""

@@ -103,10 +103,10 @@ class Store(Protocol):
         """
 
     async def read_inbound(self, cls: InboundClass, after_seq: int, limit: int) -> list[InboundRecord]:
-        """Waiting records of a class with a higher sequence number, in order."""
+        """Waiting records of a class with a higher sequence number, in order; fewer where they are large."""
 
     async def read_sends(self, cls: SendClass, after_seq: int, limit: int) -> list[SendRecord]:
-        """Waiting sends of a class with a higher sequence number, in order."""
+        """Waiting sends of a class with a higher sequence number, in order; fewer where they are large."""
 
     async def find_send(self, send_id: str) -> SendStatus | None:
         """The status of a send, while it is remembered."""

@@ -65,6 +65,9 @@ _ACCEPTED: Final = -1
 
 _OUTCOME_STATES: Final = {outcome: outcome.label for outcome in Outcome} | {Outcome.DELIVERED: "sent"}
 
+PAGE_MAX_BYTES: Final = 4 << 20
+"""Of bodies in one page read back; the row that reaches it is the last."""
+
 MAINTENANCE_ROWS: Final = 1000
 """Rows looked at by one clean-up, so that it never holds up a commit for long."""
 
@@ -107,19 +110,21 @@ class SqliteFile:
         db = self._db
         # Exclusive: a second gateway is refused at its first write, and WAL needs no shared memory file.
         db.execute("PRAGMA locking_mode=EXCLUSIVE")
+        is_new = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+        version = self._pragma("user_version")
+        if version != (0 if is_new else SCHEMA_VERSION):
+            # Before anything is written: it may be another program's, or a later version's.
+            raise StoreError(f"it has format {version}, this version reads {SCHEMA_VERSION}")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         db.execute("PRAGMA temp_store=MEMORY")
         with self._transaction():
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
+            if is_new:
                 for statement in _SCHEMA.split(";\n"):
                     db.execute(statement)
                 values = [("store_id", secrets.token_hex(4)), ("secret", secrets.token_bytes(16))]
                 db.executemany("INSERT INTO meta VALUES (?, ?)", values)
                 db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-            elif version != SCHEMA_VERSION:
-                raise StoreError(f"it has format {version}, this version reads {SCHEMA_VERSION}")
             # Take the write lock for good, even when nothing else is written.
             db.execute("REPLACE INTO meta VALUES ('opened', datetime('now'))")
         meta = dict(db.execute("SELECT name, value FROM meta"))
@@ -282,8 +287,15 @@ class SqliteFile:
         ]
 
     def _read_class(self, table: str, columns: str, cls: int, after_seq: int, limit: int) -> list[Any]:
-        query = f"SELECT {columns} FROM {table} WHERE key > ? AND key < ? ORDER BY key LIMIT ?"
-        return self._db.execute(query, (_key(cls, after_seq), _key(cls + 1, 0), limit)).fetchall()
+        query = f"SELECT length(body), {columns} FROM {table} WHERE key > ? AND key < ? ORDER BY key LIMIT ?"
+        rows: list[Any] = []
+        page_bytes = 0
+        for body_bytes, *row in self._db.execute(query, (_key(cls, after_seq), _key(cls + 1, 0), limit)):
+            rows.append(row)
+            page_bytes += body_bytes
+            if page_bytes >= PAGE_MAX_BYTES:
+                break
+        return rows
 
     def send_id(self, seq: int) -> str:
         """The id we give to the send with this sequence number."""
@@ -294,6 +306,8 @@ class SqliteFile:
         if prefix != f"gw-{self.store_id}" or not (number.isascii() and number.isdigit()) or len(number) > 15:
             return None
         seq = int(number)
+        if send_id != self.send_id(seq) or seq >> _CLASS_SHIFT:
+            return None  # a number written in another way, or one that would reach into the class of a key
         sent = self._db.execute(
             "SELECT cls, recipient, accepted_ms, attempts, is_uncertain, outcome, node_id, reason, settled_ms"
             " FROM sent WHERE seq = ?",

@@ -10,7 +10,6 @@ everything in the batch and everything after it fails with StoreError, and the p
 import asyncio
 import logging
 import queue
-import sqlite3
 import sys
 import threading
 from collections.abc import Callable
@@ -182,15 +181,16 @@ class SqliteStore:
             try:
                 self._file.apply([write.change for write in writes], self._clock.wall_ms())
                 used_bytes = self._file.used_bytes()
-            except StoreError as error:
-                self._wake(self._failed, jobs, error)
-                return error
+            except Exception as error:  # noqa: BLE001 - a thread that dies in silence leaves everyone waiting
+                failure = error if isinstance(error, StoreError) else StoreError(f"a write failed: {error!r}")
+                self._wake(self._failed, jobs, failure)
+                return failure
             self._wake(self._committed, writes, used_bytes)
         for at, job in enumerate(jobs):
             if isinstance(job, _Read):
                 try:
                     result = job.call(self._file)
-                except (sqlite3.Error, StoreError) as error:
+                except Exception as error:  # noqa: BLE001 - as above
                     failure = StoreError(f"a read failed: {error}")
                     unread: list[_Write | _Read] = [job for job in jobs[at:] if isinstance(job, _Read)]
                     self._wake(self._failed, unread, failure)

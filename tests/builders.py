@@ -1,0 +1,301 @@
+"""Builders with defaults, so that what a test sets is what it is about; and a store in memory."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from gateway.clock import Clock, FakeClock
+from gateway.errors import StoreError
+from gateway.events import InboundClass, InboundRecord, Kind, Outcome, SendClass, SendRecord, pack_counts
+from gateway.store.backlog import Backlog
+from gateway.store.protocol import BookEntry, Change, MemoryLimits, Parked, Recovered, SendStatus, Settled
+
+CONTACT: Final = "15550100111"
+GROUP: Final = "15550100999-1690000000"
+WALL_MS: Final = 1_700_000_000_000
+
+
+def message(message_id: str | None = "ABGG1", sender: str = CONTACT, **fields: Any) -> dict[str, Any]:
+    """A message as a webhook carries it; `message_id` None leaves the id out."""
+    head = {} if message_id is None else {"id": message_id}
+    return {**head, "from": sender, "type": "text", "text": {"body": "hi"}, **fields}
+
+
+def status(status_id: str = "gBGG1", name: str = "delivered", recipient: str = CONTACT) -> dict[str, Any]:
+    """A status as a webhook carries it."""
+    return {"id": status_id, "status": name, "recipient_id": recipient, "timestamp": "1700000000"}
+
+
+def onprem_body(
+    messages: Iterable[Any] = (), statuses: Iterable[Any] = (), errors: Iterable[Any] = (), **fields: Any
+) -> bytes:
+    """An on-prem webhook body; arrays without items are left out."""
+    arrays = {"messages": list(messages), "statuses": list(statuses), "errors": list(errors)}
+    return json.dumps({**fields, **{name: items for name, items in arrays.items() if items}}).encode()
+
+
+def cloud_body(*values: dict[str, Any], **fields: Any) -> bytes:
+    """A Cloud webhook body with one entry that has a change of the field `messages` for each of `values`."""
+    changes = [{"field": "messages", "value": value} for value in values]
+    top = {"object": "whatsapp_business_account", "entry": [{"id": "9", "changes": changes}]}
+    return json.dumps({**top, **fields}).encode()
+
+
+def push_body(to: str = CONTACT, **fields: Any) -> bytes:
+    """A send request."""
+    return json.dumps({"to": to, "type": "text", "text": {"body": "hi"}, **fields}).encode()
+
+
+def inbound(
+    seq: int = 1,
+    cls: InboundClass = InboundClass.MESSAGE,
+    kinds: Iterable[Kind] = (Kind.MESSAGE,),
+    body: bytes = b'{"messages":[{}]}',
+    lane: str = CONTACT,
+    received_ms: int = WALL_MS,
+) -> InboundRecord:
+    """A record on its way to the backend."""
+    return InboundRecord(seq, cls, lane, body, pack_counts(list(kinds)), received_ms)
+
+
+def send(
+    seq: int = 1, cls: SendClass = SendClass.NORMAL, to: str = CONTACT, body: bytes = b"{}"
+) -> SendRecord:
+    """A record on its way to the node."""
+    return SendRecord(seq, f"gw-0badcafe-{seq}", cls, to, is_group=False, body=body, accepted_ms=WALL_MS)
+
+
+def settled(record: SendRecord, outcome: Outcome = Outcome.DELIVERED, settled_ms: int = WALL_MS) -> Settled:
+    """The end of a send."""
+    return Settled(record, outcome, "gBGG1", "", settled_ms)
+
+
+def parked(record: InboundRecord) -> Parked:
+    """A record that the backend refused."""
+    return Parked(record, "HTTP 400", b"no", WALL_MS)
+
+
+class Disk:
+    """What outlives a MemoryStore: plain dicts by sequence number."""
+
+    def __init__(self) -> None:
+        self.store_id = "0badcafe"
+        self.seq = 0
+        self.inbound: dict[int, InboundRecord] = {}
+        self.parked: dict[int, Parked] = {}
+        self.sends: dict[int, SendRecord] = {}
+        self.sent: dict[int, Settled] = {}
+        self.seen: list[tuple[int, bytes]] = []
+        """(wall_ms, fingerprint), oldest first."""
+        self.books: Counter[tuple[Kind, Outcome | None]] = Counter()
+
+    def write(self, change: Change, now_ms: int) -> None:
+        """Enter one change."""
+        given: list[InboundRecord | SendRecord] = [*change.inbound, *change.sends]
+        self.seq = max([self.seq, *(record.seq for record in given)])
+        self.inbound |= {record.seq: record for record in change.inbound}
+        marks = change.fingerprints
+        self.seen += [(now_ms, marks[at : at + 8]) for at in range(0, len(marks), 8)]
+        for done in (*change.inbound_done, *(item.record for item in change.parked)):
+            self.inbound.pop(done.seq, None)
+        self.parked |= {item.record.seq: item for item in change.parked}
+        self.sends |= {record.seq: record for record in change.sends}
+        for ended in change.settled:
+            self.sends.pop(ended.record.seq, None)
+            self.sent[ended.record.seq] = ended
+        for entry in change.books:
+            self.books[entry.kind, entry.outcome] += entry.count
+
+    def recover(self) -> Recovered:
+        """What a store opened on this disk starts with."""
+        kinds: dict[InboundClass, dict[Kind, int]] = {cls: {} for cls in InboundClass}
+        for record in self.inbound.values():
+            for kind, count in record.kind_counts():
+                kinds[record.cls][kind] = kinds[record.cls].get(kind, 0) + count
+        return Recovered(
+            next_seq=self.seq + 1,
+            inbound_counts={cls: sum(r.cls is cls for r in self.inbound.values()) for cls in InboundClass},
+            inbound_kinds=kinds,
+            send_counts={cls: sum(r.cls is cls for r in self.sends.values()) for cls in SendClass},
+            books=[BookEntry(kind, outcome, count) for (kind, outcome), count in self.books.items()],
+            fingerprints=b"".join(mark for _, mark in self.seen),
+        )
+
+
+class MemoryStore:
+    """A store without a disk. It passes tests/test_store_protocol.py, as the real one does.
+
+    `holds_commits`: nothing is committed until `commit` is called.
+    """
+
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        disk: Disk | None = None,
+        on_failure: Callable[[StoreError], None] = lambda _: None,
+        *,
+        holds_commits: bool = False,
+    ) -> None:
+        self.disk = disk or Disk()
+        self.recovered = self.disk.recover()
+        self.holds_commits = holds_commits
+        self.fixed_used_bytes: int | None = None
+        self._clock = clock or FakeClock()
+        self._on_failure = on_failure
+        self._next_seq = self.recovered.next_seq
+        self._submitted: list[tuple[Change, asyncio.Future[None]]] = []
+        self._failure: StoreError | None = None
+        self._used_bytes = 4096
+
+    def next_seq(self) -> int:
+        self._next_seq += 1
+        return self._next_seq - 1
+
+    def send_id(self, seq: int) -> str:
+        return f"gw-{self.disk.store_id}-{seq}"
+
+    def submit(self, change: Change) -> asyncio.Future[None]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        if self._failure is not None:
+            future.set_exception(self._failure)
+            return future
+        if not self._submitted and not self.holds_commits:
+            loop.call_soon(self.commit)
+        self._submitted.append((change, future))
+        return future
+
+    def commit(self) -> None:
+        """Commit what has been submitted."""
+        batch, self._submitted = self._submitted, []
+        for change, _ in batch:
+            self.disk.write(change, self._clock.wall_ms())
+            bodies = [record.body for record in change.inbound] + [record.body for record in change.sends]
+            self._used_bytes += sum(map(len, bodies))
+        for change, _ in batch:
+            for call in change.on_commit:
+                call()
+        for _, future in batch:
+            if not future.done():
+                future.set_result(None)
+
+    def fail(self, error: StoreError | None = None) -> None:
+        """The disk fails: what was submitted is lost, and nothing is taken any more."""
+        self._failure = error or StoreError("the disk failed")
+        batch, self._submitted = self._submitted, []
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(self._failure)
+        self._on_failure(self._failure)
+
+    async def _turn(self) -> None:
+        """Reads come after what was submitted before them."""
+        await asyncio.sleep(0)
+        if self._failure is not None:
+            raise self._failure
+
+    async def read_inbound(self, cls: InboundClass, after_seq: int, limit: int) -> list[InboundRecord]:
+        await self._turn()
+        rows = sorted(self.disk.inbound.items())
+        return [record for seq, record in rows if record.cls is cls and seq > after_seq][:limit]
+
+    async def read_sends(self, cls: SendClass, after_seq: int, limit: int) -> list[SendRecord]:
+        await self._turn()
+        rows = sorted(self.disk.sends.items())
+        return [record for seq, record in rows if record.cls is cls and seq > after_seq][:limit]
+
+    async def find_send(self, send_id: str) -> SendStatus | None:
+        await self._turn()
+        for seq, end in self.disk.sent.items():
+            if self.send_id(seq) == send_id:
+                record = end.record
+                state = "sent" if end.outcome is Outcome.DELIVERED else end.outcome.label
+                return SendStatus(
+                    send_id, state, record.cls, record.to, record.accepted_ms, record.attempts,
+                    record.is_uncertain, end.node_id, end.reason, end.settled_ms,
+                )  # fmt: skip
+        for seq, record in self.disk.sends.items():
+            if self.send_id(seq) == send_id:
+                return SendStatus(
+                    send_id,
+                    "queued",
+                    record.cls,
+                    record.to,
+                    record.accepted_ms,
+                    attempts=0,
+                    is_uncertain=False,
+                )
+        return None
+
+    async def forget(self, limits: MemoryLimits) -> bool:
+        await self._turn()
+        disk = self.disk
+        kept = [(at_ms, mark) for at_ms, mark in disk.seen if at_ms >= limits.seen_before_ms]
+        disk.seen = kept[len(kept) - min(len(kept), limits.seen_max) :]
+        disk.sent = {s: end for s, end in disk.sent.items() if end.settled_ms >= limits.sent_before_ms}
+        for seq in sorted(disk.parked, reverse=True)[limits.parked_max :]:
+            del disk.parked[seq]
+        return False
+
+    def used_bytes(self) -> int:
+        return self._used_bytes if self.fixed_used_bytes is None else self.fixed_used_bytes
+
+    async def close(self) -> None:
+        self.commit()
+
+
+def inbound_backlog(
+    store: MemoryStore, clock: Clock, slots: int = 64, delayed_max: int = 64
+) -> Backlog[InboundRecord]:
+    """A queue of inbound records on `store`."""
+
+    async def read_page(cls: int, after_seq: int, limit: int) -> list[InboundRecord]:
+        return await store.read_inbound(InboundClass(cls), after_seq, limit)
+
+    return Backlog(len(InboundClass), slots, delayed_max, read_page, lambda record: record.received_ms, clock)
+
+
+def send_backlog(
+    store: MemoryStore, clock: Clock, slots: int = 64, delayed_max: int = 64
+) -> Backlog[SendRecord]:
+    """A queue of sends on `store`."""
+
+    async def read_page(cls: int, after_seq: int, limit: int) -> list[SendRecord]:
+        return await store.read_sends(SendClass(cls), after_seq, limit)
+
+    return Backlog(len(SendClass), slots, delayed_max, read_page, lambda record: record.accepted_ms, clock)
+
+
+class FakeAlarm:
+    """An alarm that rings when the test says so."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.deadline_ns: int | None = None
+        """When whoever waits now wants to be woken; None while nobody waits."""
+        self._clock = clock
+        self._rung = asyncio.Event()
+
+    async def wait_until(self, deadline_ns: int) -> None:
+        self._rung.clear()
+        self.deadline_ns = deadline_ns
+        try:
+            await self._rung.wait()
+        finally:
+            self.deadline_ns = None
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    def reach(self) -> None:
+        """Let time pass until the deadline."""
+        assert self.deadline_ns is not None, "nobody waits"
+        self._clock.advance_ns(max(0, self.deadline_ns - self._clock.now_ns()))
+        self.ring()
+
+
+async def turns(count: int = 10) -> None:
+    """Let every task that can go on do so."""
+    for _ in range(count):
+        await asyncio.sleep(0)

@@ -1,0 +1,319 @@
+"""The pacer grants sends one by one, on time, the most urgent first, and is silent while paused."""
+
+import asyncio
+
+import pytest
+from builders import FakeAlarm, MemoryStore, send, send_backlog, turns
+
+from gateway.budget.tps import WINDOW_NS, TpsBudget
+from gateway.clock import NS_PER_MS, NS_PER_S, FakeClock, SystemClock
+from gateway.events import SendClass, SendRecord, TpsKind
+from gateway.outbound.alarm import KernelAlarm
+from gateway.outbound.pace import PAUSE_BULK_MS, PAUSE_MAX_MS, PAUSE_MIN_MS, Pacer
+
+REPLY, HIGH, NORMAL, BULK = SendClass
+
+
+class FakeBudget:
+    """Grants one send each `interval_ns`."""
+
+    def __init__(self, interval_ns: int = 0) -> None:
+        self.interval_ns = interval_ns
+        self.next_ns = 0
+        self.granted = 0
+
+    def try_send(self, now_ns: int) -> int:
+        if now_ns < self.next_ns:
+            return self.next_ns
+        self.granted += 1
+        self.next_ns = now_ns + self.interval_ns
+        return now_ns
+
+
+class Rig:
+    """A pacer whose time stands still until the alarm is reached."""
+
+    def __init__(self, interval_ns: int = 0) -> None:
+        self.clock = FakeClock()
+        self.queue = send_backlog(MemoryStore(self.clock), self.clock)
+        self.budget = FakeBudget(interval_ns)
+        self.alarm = FakeAlarm(self.clock)
+        self.pacer = Pacer(self.queue, self.budget, self.alarm, self.clock)
+        self._seq = 0
+
+    def push(self, *classes: SendClass) -> None:
+        for cls in classes:
+            self._seq += 1
+            self.queue.push(send(self._seq, cls))
+
+    def ask(self) -> "asyncio.Task[SendRecord | None]":
+        return asyncio.create_task(self.pacer.next())
+
+    async def next_class(self) -> SendClass:
+        record = await self.pacer.next()
+        assert record is not None
+        return record.cls
+
+
+async def test_grants_in_strict_order_of_class_and_then_of_age() -> None:
+    rig = Rig()
+    rig.push(BULK, NORMAL, HIGH, NORMAL, REPLY)
+    granted = [await rig.pacer.next() for _ in range(5)]
+    assert [(record.cls, record.seq) for record in granted if record] == [
+        (REPLY, 5), (HIGH, 3), (NORMAL, 2), (NORMAL, 4), (BULK, 1),
+    ]  # fmt: skip
+
+
+async def test_a_send_is_chosen_when_its_moment_comes_and_not_before() -> None:
+    """What arrives in a higher class while the pacer sleeps goes first."""
+    rig = Rig(interval_ns=1000)
+    rig.push(BULK, BULK)
+    assert await rig.next_class() is BULK
+    asking = rig.ask()
+    await turns()
+    assert rig.alarm.deadline_ns == rig.clock.now_ns() + 1000
+    rig.push(REPLY)
+    rig.alarm.reach()
+    record = await asking
+    assert record is not None
+    assert record.cls is REPLY
+
+
+async def test_an_alarm_that_rings_early_grants_nothing() -> None:
+    rig = Rig(interval_ns=1000)
+    rig.push(NORMAL, NORMAL)
+    await rig.pacer.next()
+    asking = rig.ask()
+    await turns()
+    rig.clock.advance_ns(999)
+    rig.alarm.ring()
+    await turns()
+    assert not asking.done()
+    assert rig.budget.granted == 1
+    rig.clock.advance_ns(1)
+    rig.alarm.ring()
+    assert await asking is not None
+
+
+async def test_nothing_is_taken_from_the_budget_without_work() -> None:
+    rig = Rig()
+    asking = rig.ask()
+    await turns()
+    assert rig.budget.granted == 0
+    rig.push(NORMAL)
+    assert await asking is not None
+    assert rig.budget.granted == 1
+
+
+async def test_those_who_wait_are_served_in_order() -> None:
+    rig = Rig()
+    first, second = rig.ask(), rig.ask()
+    await turns()
+    rig.push(NORMAL)
+    await turns()
+    assert first.done()
+    assert not second.done()
+    rig.push(NORMAL)
+    assert await second is not None
+
+
+@pytest.mark.parametrize("is_asleep", [False, True])
+async def test_cancelling_loses_no_send_and_no_grant(is_asleep: bool) -> None:
+    rig = Rig(interval_ns=1000)
+    if is_asleep:
+        rig.push(NORMAL)
+        await rig.pacer.next()
+        rig.push(NORMAL)
+    granted = rig.budget.granted
+    asking = rig.ask()
+    await turns()
+    asking.cancel()
+    await turns()
+    assert asking.cancelled()
+    assert rig.budget.granted == granted
+    rig.clock.advance_ns(1000)
+    if not is_asleep:
+        rig.push(NORMAL)
+    assert await rig.pacer.next() is not None
+
+
+# -- pauses
+
+
+async def test_a_pause_holds_everything_until_its_end() -> None:
+    rig = Rig()
+    rig.push(REPLY)
+    until_ns = rig.pacer.pause_all(None)
+    assert until_ns == rig.clock.now_ns() + PAUSE_MIN_MS * NS_PER_MS
+    assert rig.pacer.paused_ms() == PAUSE_MIN_MS
+    asking = rig.ask()
+    await turns()
+    assert rig.alarm.deadline_ns == until_ns
+    assert rig.budget.granted == 0
+    rig.alarm.reach()
+    assert await asking is not None
+    assert rig.pacer.paused_ms() == 0
+
+
+async def test_a_pause_that_begins_while_the_pacer_sleeps_counts() -> None:
+    rig = Rig(interval_ns=1000)
+    rig.push(NORMAL, NORMAL)
+    await rig.pacer.next()
+    asking = rig.ask()
+    await turns()
+    until_ns = rig.pacer.pause_all(None)
+    rig.alarm.reach()
+    await turns()
+    assert not asking.done()
+    assert rig.alarm.deadline_ns == until_ns
+    rig.alarm.reach()
+    assert await asking is not None
+
+
+async def test_the_time_the_node_names_is_kept() -> None:
+    rig = Rig()
+    assert rig.pacer.pause_all(7.5) == rig.clock.now_ns() + 7_500 * NS_PER_MS
+    assert rig.pacer.pause_all(3.0) == rig.clock.now_ns() + 7_500 * NS_PER_MS
+    assert rig.pacer.pause_all(9.0) == rig.clock.now_ns() + 9_000 * NS_PER_MS
+
+
+async def test_a_time_beyond_the_bound_is_not_believed() -> None:
+    rig = Rig()
+    assert rig.pacer.pause_all(86_400.0) == rig.clock.now_ns() + PAUSE_MAX_MS * NS_PER_MS
+
+
+async def test_pauses_in_a_row_double_up_to_a_bound_until_a_send_succeeds() -> None:
+    rig = Rig()
+
+    def pause_ms() -> int:
+        ms = (rig.pacer.pause_all(None) - rig.clock.now_ns()) // NS_PER_MS
+        rig.clock.advance_ns(ms * NS_PER_MS)
+        return ms
+
+    assert [pause_ms() for _ in range(7)] == [2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]
+    rig.pacer.succeeded()
+    assert [pause_ms() for _ in range(2)] == [2_000, 4_000]
+    assert rig.pacer.pauses == 9
+
+
+@pytest.mark.parametrize("retry_after_s", [None, 2.0])
+async def test_answers_to_sends_that_were_under_way_are_one_pause(retry_after_s: float | None) -> None:
+    """Sixteen connections, one overload: the next pause is the second, not the seventeenth."""
+    rig = Rig()
+    for _ in range(16):
+        rig.pacer.pause_all(retry_after_s)
+    assert rig.pacer.pauses == 1
+    rig.clock.advance_ns(2_000 * NS_PER_MS)
+    assert rig.pacer.pause_all(None) == rig.clock.now_ns() + 4_000 * NS_PER_MS
+
+
+async def test_a_pause_of_bulk_leaves_the_other_classes() -> None:
+    rig = Rig()
+    rig.push(BULK, NORMAL)
+    until_ns = rig.pacer.pause_bulk()
+    assert until_ns == rig.clock.now_ns() + PAUSE_BULK_MS * NS_PER_MS
+    assert await rig.next_class() is NORMAL
+    asking = rig.ask()
+    await turns()
+    assert not asking.done()
+    rig.push(REPLY)
+    record = await asking
+    assert record is not None
+    assert record.cls is REPLY
+    rig.clock.advance_ns(PAUSE_BULK_MS * NS_PER_MS - 1)
+    asking = rig.ask()
+    await turns()
+    assert not asking.done()
+    rig.clock.advance_ns(1)
+    rig.queue.wake_all()
+    record = await asking
+    assert record is not None
+    assert record.cls is BULK
+
+
+async def test_bulk_that_becomes_allowed_is_not_slept_over() -> None:
+    """Nobody pushes at the end of the pause: the pacer must wake by itself."""
+    rig = Rig()
+    rig.push(BULK)
+    rig.pacer.pause_bulk()
+    rig.clock.advance_ns(PAUSE_BULK_MS * NS_PER_MS - NS_PER_MS)
+    asking = rig.ask()
+    await turns()
+    assert not asking.done()
+    rig.clock.advance_ns(NS_PER_MS)
+    assert await asking is not None
+
+
+# -- draining
+
+
+async def test_draining_ends_all_who_wait() -> None:
+    rig = Rig()
+    asking = [rig.ask() for _ in range(3)]
+    await turns()
+    rig.pacer.drain()
+    assert await asyncio.gather(*asking) == [None, None, None]
+
+
+async def test_draining_ends_a_sleep_and_leaves_the_send_in_the_queue() -> None:
+    rig = Rig(interval_ns=NS_PER_S)
+    rig.push(NORMAL, NORMAL)
+    await rig.pacer.next()
+    asking = rig.ask()
+    await turns()
+    rig.pacer.drain()
+    assert await asking is None
+    assert rig.queue.depth(NORMAL) == 1
+    assert rig.budget.granted == 1
+
+
+async def test_a_drained_pacer_grants_nothing() -> None:
+    rig = Rig()
+    rig.push(NORMAL)
+    rig.pacer.drain()
+    assert await rig.pacer.next() is None
+    assert rig.budget.granted == 0
+
+
+# -- with the real budget and the real alarm
+
+
+async def test_a_campaign_never_exceeds_the_window_and_uses_the_rate() -> None:
+    """Ten simulated seconds: the alarm is reached as soon as it is set."""
+    rig = Rig()
+    tps = 20
+    budget = TpsBudget(tps, dict.fromkeys(TpsKind, 1), 0, rig.clock.now_ns())
+    pacer = Pacer(rig.queue, budget, rig.alarm, rig.clock)
+    granted_ns: list[int] = []
+    end_ns = rig.clock.now_ns() + WINDOW_NS + 10 * NS_PER_S
+
+    async def work() -> None:
+        while await pacer.next() is not None:
+            granted_ns.append(rig.clock.now_ns())
+            rig.push(BULK)
+
+    rig.push(BULK)
+    working = asyncio.create_task(work())
+    while rig.clock.now_ns() < end_ns:
+        await turns(3)
+        if rig.alarm.deadline_ns is not None:
+            rig.alarm.reach()
+    pacer.drain()
+    await working
+    for at, first_ns in enumerate(granted_ns):
+        assert sum(first_ns <= other_ns < first_ns + WINDOW_NS for other_ns in granted_ns[at:]) <= tps
+    assert len(granted_ns) >= 10 * tps * 99 // 100
+
+
+async def test_the_kernel_alarm_wakes_on_time_and_when_rung() -> None:
+    alarm, clock = KernelAlarm(), SystemClock()
+    deadline_ns = clock.now_ns() + NS_PER_MS
+    await alarm.wait_until(deadline_ns)
+    assert clock.now_ns() >= deadline_ns
+    await alarm.wait_until(clock.now_ns() - 1)
+    waiting = asyncio.create_task(alarm.wait_until(clock.now_ns() + 3600 * NS_PER_S))
+    await turns()
+    assert not waiting.done()
+    alarm.ring()
+    await waiting
+    alarm.close()

@@ -1,0 +1,387 @@
+"""What a sender does with each answer of the node, and what it costs."""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from builders import CONTACT, FakeAlarm, MemoryStore, send, send_backlog, turns
+
+from gateway.clock import NS_PER_MS, FakeClock
+from gateway.dialects.dialect import Answer
+from gateway.errors import NodeError, StoreError
+from gateway.events import Kind, Outcome, SendClass, SendRecord
+from gateway.outbound.outcomes import Effect
+from gateway.outbound.pace import PAUSE_BULK_MS, PAUSE_MIN_MS, Pacer
+from gateway.outbound.send import OUTAGE_SENDS, RETRY_MAX_MS, RETRY_MIN_MS, Sender
+from gateway.store.books import Books, accepted_entries
+from gateway.store.protocol import Change
+
+SENT = Answer(201, message_id="gBGG1")
+TROUBLE = Answer(500, code=1014, title="Internal error")
+LOGIN = Answer(401, code=1005)
+CONTACT_MISSING = Answer(404, code=1006)
+BUSY = Answer(429, code=1015)
+SPAM = Answer(400, code=471)
+REFUSED = Answer(400, code=1013, title="User is not valid")
+AWAY = NodeError("connection refused", was_sent=False)
+SILENT = NodeError("timed out", was_sent=True)
+ATTEMPTS_MAX = 3
+
+
+class FakeNode:
+    """Answers from a script, then with success; remembers what it was asked."""
+
+    def __init__(self, *script: Answer | NodeError) -> None:
+        self.script = deque(script)
+        self.calls: list[str] = []
+        self.bodies: list[bytes] = []
+        self.login_error: NodeError | None = None
+
+    async def send(self, body: bytes) -> Answer:
+        self.calls.append("send")
+        self.bodies.append(body)
+        await asyncio.sleep(0)
+        answer = self.script.popleft() if self.script else SENT
+        if isinstance(answer, NodeError):
+            raise answer
+        return answer
+
+    async def login(self) -> None:
+        self.calls.append("login")
+        if self.login_error is not None:
+            raise self.login_error
+
+    async def check_contact(self, to: str) -> None:
+        self.calls.append(f"contact {to}")
+
+
+class Unlimited:
+    """A budget that grants everything, and counts."""
+
+    def __init__(self) -> None:
+        self.granted = 0
+
+    def try_send(self, now_ns: int) -> int:
+        self.granted += 1
+        return now_ns
+
+
+class Rig:
+    """A sender on a store in memory; time passes only in `pass_ms`."""
+
+    def __init__(self, *script: Answer | NodeError, attempts_max: int = ATTEMPTS_MAX) -> None:
+        self.clock = FakeClock()
+        self.store = MemoryStore(self.clock)
+        self.queue = send_backlog(self.store, self.clock)
+        self.alarm = FakeAlarm(self.clock)
+        self.budget = Unlimited()
+        self.pacer = Pacer(self.queue, self.budget, self.alarm, self.clock)
+        self.node = FakeNode(*script)
+        self.books = Books()
+        self.sender = Sender(
+            self.node,
+            self.pacer,
+            self.queue,
+            attempts_max,
+            self.store,
+            self.books,
+            self.clock,
+            random.Random(1),
+        )
+        self._seq = 0
+
+    async def accept(self, cls: SendClass = SendClass.NORMAL) -> SendRecord:
+        self._seq += 1
+        record = send(self._seq, cls, body=b"%d" % self._seq)
+        entries = accepted_entries([(Kind.SEND, 1)])
+
+        def on_commit() -> None:
+            self.books.apply(entries)
+            self.queue.push(record)
+
+        await self.store.submit(Change(sends=[record], books=entries, on_commit=[on_commit]))
+        return record
+
+    @asynccontextmanager
+    async def working(self, workers: int = 1) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(self.sender.work()) for _ in range(workers)]
+        await turns(20)
+        yield
+        self.pacer.drain()
+        await asyncio.gather(*tasks)
+        assert self.sender.under_way == 0
+        assert self.books.difference(self.queue.waiting()) == 0
+
+    async def pass_ms(self, ms: int) -> None:
+        self.clock.advance_ns(ms * NS_PER_MS)
+        self.alarm.ring()
+        self.queue.wake_all()
+        await turns(20)
+
+    def outcome(self, record: SendRecord) -> Outcome | None:
+        """How a send ended, by the store; None while it waits there."""
+        end = self.store.disk.sent.get(record.seq)
+        assert (end is None) == (record.seq in self.store.disk.sends)
+        return None if end is None else end.outcome
+
+
+async def test_a_send_the_node_takes_is_settled_with_its_id() -> None:
+    rig = Rig()
+    record = await rig.accept()
+    async with rig.working():
+        assert rig.outcome(record) is Outcome.DELIVERED
+    end = rig.store.disk.sent[record.seq]
+    assert (end.node_id, end.reason, end.record.attempts) == ("gBGG1", "", 1)
+    assert end.settled_ms == rig.clock.wall_ms()
+    assert rig.books.outcomes[Kind.SEND, Outcome.DELIVERED] == 1
+    assert rig.store.disk.books[Kind.SEND, Outcome.DELIVERED] == 1
+    assert rig.sender.effects[Effect.SENT] == 1
+
+
+async def test_each_request_takes_a_grant() -> None:
+    rig = Rig(LOGIN, TROUBLE)
+    await rig.accept()
+    async with rig.working():
+        await rig.pass_ms(RETRY_MAX_MS)
+        assert rig.budget.granted == rig.node.calls.count("send") == 3
+
+
+async def test_a_send_that_is_refused_for_good_fails_at_once() -> None:
+    rig = Rig(REFUSED)
+    record = await rig.accept()
+    async with rig.working():
+        assert rig.outcome(record) is Outcome.FAILED
+    end = rig.store.disk.sent[record.seq]
+    assert end.reason == "HTTP 400 (1013): User is not valid"
+    assert rig.node.calls == ["send"]
+
+
+# -- login and contacts
+
+
+async def test_an_expired_token_costs_a_login_and_no_attempt() -> None:
+    rig = Rig(LOGIN)
+    record = await rig.accept()
+    async with rig.working():
+        assert rig.node.calls == ["send", "login", "send"]
+        assert rig.outcome(record) is Outcome.DELIVERED
+    assert record.attempts == 1
+
+
+async def test_a_repeat_after_a_login_does_not_wait_for_other_work() -> None:
+    """All other workers wait for something to become ready; it is due now, and that must wake one."""
+    rig = Rig(LOGIN)
+    record = await rig.accept()
+    async with rig.working(workers=4):
+        assert rig.outcome(record) is Outcome.DELIVERED
+
+
+async def test_an_unknown_contact_is_asked_for_and_sent_to_again() -> None:
+    rig = Rig(CONTACT_MISSING)
+    record = await rig.accept()
+    async with rig.working():
+        assert rig.node.calls == ["send", f"contact {CONTACT}", "send"]
+        assert rig.outcome(record) is Outcome.DELIVERED
+    assert record.attempts == 1
+
+
+async def test_a_node_that_refuses_a_fresh_token_pauses_all_and_fails_nothing() -> None:
+    rig = Rig(LOGIN, LOGIN)
+    record = await rig.accept()
+    async with rig.working():
+        assert rig.node.calls == ["send", "login", "send"]
+        assert rig.pacer.paused_ms() == PAUSE_MIN_MS
+        await rig.pass_ms(PAUSE_MIN_MS)
+        assert rig.outcome(record) is Outcome.DELIVERED
+    assert record.attempts == 1
+
+
+async def test_a_contact_the_node_still_does_not_know_fails_the_send() -> None:
+    """Then once more, says the protocol; each further try would cost the number two events."""
+    rig = Rig(CONTACT_MISSING, CONTACT_MISSING)
+    record = await rig.accept()
+    async with rig.working():
+        assert rig.node.calls == ["send", f"contact {CONTACT}", "send"]
+        assert rig.outcome(record) is Outcome.FAILED
+    assert rig.sender._looked_up == set()
+
+
+async def test_a_login_that_fails_pauses_everything_and_spends_no_attempt() -> None:
+    rig = Rig(LOGIN)
+    rig.node.login_error = NodeError("login refused: HTTP 401", was_sent=False)
+    record = await rig.accept()
+    async with rig.working():
+        assert rig.pacer.paused_ms() == PAUSE_MIN_MS
+        assert rig.outcome(record) is None
+        assert record.attempts == 0
+        await rig.pass_ms(PAUSE_MIN_MS)
+        assert rig.outcome(record) is Outcome.DELIVERED
+
+
+# -- pauses
+
+
+async def test_an_overloaded_node_pauses_all_and_spends_no_attempt() -> None:
+    rig = Rig(BUSY)
+    first = await rig.accept()
+    second = await rig.accept(SendClass.REPLY)
+    async with rig.working():
+        assert rig.node.bodies == [b"2"]
+        assert second.attempts == first.attempts == 0
+        await rig.pass_ms(PAUSE_MIN_MS - 1)
+        assert rig.node.calls == ["send"]
+        await rig.pass_ms(1)
+        assert rig.node.bodies == [b"2", b"2", b"1"]
+        assert rig.outcome(first) is rig.outcome(second) is Outcome.DELIVERED
+
+
+async def test_the_time_an_overloaded_node_names_is_kept() -> None:
+    rig = Rig(Answer(429, retry_after_s=7.0))
+    record = await rig.accept()
+    async with rig.working():
+        assert rig.pacer.paused_ms() == 7_000
+        await rig.pass_ms(6_999)
+        assert rig.outcome(record) is None
+        await rig.pass_ms(1)
+        assert rig.outcome(record) is Outcome.DELIVERED
+
+
+async def test_a_success_makes_the_next_pause_short_again() -> None:
+    rig = Rig(BUSY, BUSY, SENT, BUSY)
+    await rig.accept()
+    await rig.accept()
+    async with rig.working():
+        await rig.pass_ms(PAUSE_MIN_MS)
+        assert rig.pacer.paused_ms() == 2 * PAUSE_MIN_MS
+        await rig.pass_ms(2 * PAUSE_MIN_MS)
+        assert rig.pacer.paused_ms() == PAUSE_MIN_MS
+
+
+async def test_a_spam_restriction_holds_bulk_back_and_lets_the_rest_go() -> None:
+    rig = Rig(SPAM)
+    bulk = await rig.accept(SendClass.BULK)
+    async with rig.working(workers=2):
+        assert bulk.attempts == 0
+        reply = await rig.accept(SendClass.REPLY)
+        await turns(20)
+        assert rig.outcome(reply) is Outcome.DELIVERED
+        assert rig.outcome(bulk) is None
+        await rig.pass_ms(PAUSE_BULK_MS - 1)
+        assert rig.outcome(bulk) is None
+        await rig.pass_ms(1)
+        assert rig.outcome(bulk) is Outcome.DELIVERED
+
+
+async def test_a_spam_restriction_met_by_a_reply_is_tried_again_with_an_attempt() -> None:
+    rig = Rig(SPAM)
+    reply = await rig.accept(SendClass.REPLY)
+    async with rig.working():
+        assert reply.attempts == 1
+        await rig.pass_ms(RETRY_MAX_MS)
+        assert rig.outcome(reply) is Outcome.DELIVERED
+
+
+# -- trouble
+
+
+async def test_trouble_is_tried_again_until_the_attempts_are_spent() -> None:
+    rig = Rig(*[TROUBLE] * 10)
+    record = await rig.accept()
+    async with rig.working():
+        for attempt in range(1, ATTEMPTS_MAX):
+            assert record.attempts == attempt
+            assert rig.outcome(record) is None
+            await rig.pass_ms(RETRY_MAX_MS)
+        assert rig.outcome(record) is Outcome.FAILED
+    end = rig.store.disk.sent[record.seq]
+    assert end.reason == "HTTP 500 (1014): Internal error"
+    assert end.record.attempts == ATTEMPTS_MAX
+    assert rig.books.outcomes[Kind.SEND, Outcome.FAILED] == 1
+    assert rig.node.calls == ["send"] * ATTEMPTS_MAX
+
+
+async def test_the_wait_before_a_retry_is_between_half_and_all_of_a_doubling_ceiling() -> None:
+    rig = Rig(TROUBLE, TROUBLE)
+    record = await rig.accept()
+    async with rig.working():
+        for ceiling_ms in (RETRY_MIN_MS, 2 * RETRY_MIN_MS):
+            sent = len(rig.node.calls)
+            await rig.pass_ms(ceiling_ms // 2 - 1)
+            assert len(rig.node.calls) == sent
+            await rig.pass_ms(ceiling_ms // 2 + 1)
+            assert len(rig.node.calls) == sent + 1
+        assert rig.outcome(record) is Outcome.DELIVERED
+
+
+async def test_others_go_on_while_one_waits_for_its_retry() -> None:
+    rig = Rig(TROUBLE)
+    first, second = await rig.accept(), await rig.accept()
+    async with rig.working():
+        assert rig.outcome(first) is None
+        assert rig.outcome(second) is Outcome.DELIVERED
+
+
+async def test_no_answer_marks_a_send_uncertain_and_spends_an_attempt() -> None:
+    """The node may have taken it: whoever asks is told."""
+    rig = Rig(SILENT)
+    record = await rig.accept()
+    async with rig.working():
+        assert (record.attempts, record.is_uncertain) == (1, True)
+        assert rig.sender.uncertain == 1
+        await rig.pass_ms(RETRY_MAX_MS)
+        assert rig.outcome(record) is Outcome.DELIVERED
+    assert rig.store.disk.sent[record.seq].record.is_uncertain
+    status = await rig.store.find_send(rig.store.send_id(record.seq))
+    assert status is not None
+    assert status.is_uncertain
+
+
+async def test_a_node_that_never_answers_fails_the_send_with_the_reason() -> None:
+    rig = Rig(*[SILENT] * 10)
+    record = await rig.accept()
+    async with rig.working():
+        for _ in range(ATTEMPTS_MAX):
+            await rig.pass_ms(RETRY_MAX_MS)
+    assert rig.store.disk.sent[record.seq].reason == "no answer: timed out"
+    assert rig.outcome(record) is Outcome.FAILED
+
+
+async def test_a_node_that_is_away_spends_no_attempt_however_long_it_is() -> None:
+    rig = Rig(*[AWAY] * 20)
+    record = await rig.accept()
+    async with rig.working():
+        for _ in range(20):
+            assert (record.attempts, record.is_uncertain) == (0, False)
+            assert rig.pacer.paused_ms() > 0
+            await rig.pass_ms(rig.pacer.paused_ms())
+        assert rig.outcome(record) is Outcome.DELIVERED
+    assert rig.sender.uncertain == 0
+
+
+@pytest.mark.parametrize("answer", [SENT, REFUSED])
+async def test_when_the_store_fails_the_send_stays_on_disk(answer: Answer) -> None:
+    rig = Rig(answer)
+    record = await rig.accept()
+    rig.store.holds_commits = True
+    async with rig.working():
+        rig.store.fail(StoreError("the disk is ill"))
+        await turns(20)
+    assert sorted(rig.store.disk.sends) == [record.seq]
+    assert rig.queue.taken() == 1
+    assert (
+        rig.books.outcomes[Kind.SEND, Outcome.DELIVERED] == rig.books.outcomes[Kind.SEND, Outcome.FAILED] == 0
+    )
+
+
+async def test_several_sends_in_trouble_are_the_nodes_trouble_and_spend_no_more_attempts() -> None:
+    """However long a node is down, what was accepted is still sent."""
+    rig = Rig(*[TROUBLE] * 40, attempts_max=3)
+    records = [await rig.accept() for _ in range(OUTAGE_SENDS)]
+    async with rig.working():
+        for _ in range(60):
+            await rig.pass_ms(RETRY_MAX_MS)
+        assert [rig.outcome(record) for record in records] == [Outcome.DELIVERED] * OUTAGE_SENDS
+    assert all(record.attempts <= 3 for record in records)

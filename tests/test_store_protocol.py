@@ -1,0 +1,281 @@
+"""What every store must do: the real one and the one of tests/builders.py pass the same suite."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from builders import WALL_MS, Disk, MemoryStore, inbound, parked, send, settled
+
+from gateway.clock import FakeClock
+from gateway.errors import StoreError
+from gateway.events import InboundClass, InboundRecord, Kind, Outcome, SendClass
+from gateway.store.protocol import BookEntry, Change, MemoryLimits
+from gateway.store.sqlite_store import SqliteStore
+
+AnyStore = SqliteStore | MemoryStore
+MESSAGE, FAILURE, RECEIPT = InboundClass
+KEEP_ALL = MemoryLimits(seen_before_ms=0, seen_max=1000, sent_before_ms=0, parked_max=1000)
+
+
+class Opener:
+    """Opens a store of one make, again and again, on the same disk."""
+
+    def __init__(self, make: str, directory: Path) -> None:
+        self.make = make
+        self.clock = FakeClock(wall_ms=WALL_MS)
+        self._directory = directory
+        self._disk = Disk()
+        self._store: AnyStore | None = None
+
+    async def open(self) -> AnyStore:
+        """Close what is open and open it again."""
+        await self.close()
+        if self.make == "sqlite":
+            self._store = SqliteStore(self._directory, self.clock, lambda _: None)
+        else:
+            self._store = MemoryStore(self.clock, self._disk)
+        return self._store
+
+    async def close(self) -> None:
+        if self._store is not None:
+            await self._store.close()
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+async def opener(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opener]:
+    made = Opener(request.param, tmp_path)
+    yield made
+    await made.close()
+
+
+async def test_what_was_stored_is_there_after_reopening(opener: Opener) -> None:
+    store = await opener.open()
+    records = [inbound(1, kinds=[Kind.MESSAGE] * 2), inbound(2, RECEIPT, [Kind.READ]), inbound(3, RECEIPT)]
+    sends = [send(4, SendClass.BULK), send(5, SendClass.REPLY), send(6, SendClass.BULK)]
+    entries = [BookEntry(Kind.MESSAGE, None, 2), BookEntry(Kind.SEND, Outcome.FAILED, 1)]
+    await store.submit(Change(inbound=records, sends=sends, books=entries, fingerprints=b"12345678"))
+    await store.submit(Change(books=entries, fingerprints=b"abcdefgh"))
+    store = await opener.open()
+    found = store.recovered
+    assert found.next_seq == 7
+    assert found.inbound_counts == {MESSAGE: 1, FAILURE: 0, RECEIPT: 2}
+    assert found.inbound_kinds == {
+        MESSAGE: {Kind.MESSAGE: 2},
+        FAILURE: {},
+        RECEIPT: {Kind.READ: 1, Kind.MESSAGE: 1},
+    }
+    assert found.send_counts == {
+        SendClass.REPLY: 1, SendClass.HIGH: 0, SendClass.NORMAL: 0, SendClass.BULK: 2
+    }  # fmt: skip
+    assert found.fingerprints == b"12345678abcdefgh"
+    assert {(entry.kind, entry.outcome): entry.count for entry in found.books} == {
+        (Kind.MESSAGE, None): 4,
+        (Kind.SEND, Outcome.FAILED): 2,
+    }
+    assert await store.read_inbound(MESSAGE, 0, 9) == records[:1]
+    assert await store.read_inbound(RECEIPT, 0, 9) == records[1:]
+    read = await store.read_sends(SendClass.BULK, 0, 9)
+    assert [(record.seq, record.to, record.body, record.accepted_ms) for record in read] == [
+        (record.seq, record.to, record.body, record.accepted_ms) for record in (sends[0], sends[2])
+    ]
+    assert [record.id for record in read] == [store.send_id(4), store.send_id(6)]
+
+
+async def test_an_empty_store_starts_at_one(opener: Opener) -> None:
+    store = await opener.open()
+    assert store.recovered.next_seq == 1
+    assert [store.next_seq(), store.next_seq()] == [1, 2]
+    assert store.recovered.fingerprints == b""
+    assert store.recovered.books == []
+
+
+async def test_a_number_is_never_given_twice_even_when_all_rows_have_left(opener: Opener) -> None:
+    store = await opener.open()
+    record, ended = inbound(store.next_seq()), send(store.next_seq())
+    await store.submit(Change(inbound=[record], sends=[ended]))
+    await store.submit(Change(inbound_done=[record], settled=[settled(ended)]))
+    await store.forget(MemoryLimits(WALL_MS + 1, 0, WALL_MS + 1, 0))
+    store = await opener.open()
+    assert sum(store.recovered.inbound_counts.values()) == 0
+    assert store.next_seq() == 3
+
+
+async def test_what_is_done_has_left(opener: Opener) -> None:
+    store = await opener.open()
+    await store.submit(Change(inbound=[inbound(seq) for seq in (1, 2, 3)]))
+    await store.submit(Change(inbound_done=[inbound(1)], parked=[parked(inbound(3))]))
+    assert [record.seq for record in await store.read_inbound(MESSAGE, 0, 9)] == [2]
+    store = await opener.open()
+    assert store.recovered.inbound_counts[MESSAGE] == 1
+
+
+async def test_reads_go_on_after_a_number_and_stop_at_the_limit(opener: Opener) -> None:
+    store = await opener.open()
+    await store.submit(Change(inbound=[inbound(seq) for seq in range(1, 8)]))
+    assert [record.seq for record in await store.read_inbound(MESSAGE, 2, 3)] == [3, 4, 5]
+    assert await store.read_inbound(MESSAGE, 7, 3) == []
+
+
+async def test_classes_do_not_bleed_into_each_other(opener: Opener) -> None:
+    store = await opener.open()
+    classes = list(InboundClass) * 3
+    await store.submit(Change(inbound=[inbound(at + 1, cls) for at, cls in enumerate(classes)]))
+    await store.submit(Change(sends=[send(20 + cls, cls) for cls in SendClass]))
+    for cls in InboundClass:
+        assert [record.seq for record in await store.read_inbound(cls, 0, 99)] == [
+            at + 1 for at, of_cls in enumerate(classes) if of_cls is cls
+        ]
+    for send_cls in SendClass:
+        assert [record.seq for record in await store.read_sends(send_cls, 0, 99)] == [20 + send_cls]
+
+
+async def test_calls_run_in_order_before_who_waits_and_only_once_it_is_stored(opener: Opener) -> None:
+    store = await opener.open()
+    happened: list[str] = []
+
+    async def submit(name: str) -> None:
+        change = Change(
+            inbound=[inbound(store.next_seq())], on_commit=[lambda: happened.append(f"stored {name}")]
+        )
+        await store.submit(change)
+        happened.append(f"told {name}")
+
+    await asyncio.gather(submit("a"), submit("b"))
+    order = happened.index
+    assert sorted(happened) == ["stored a", "stored b", "told a", "told b"]
+    assert order("stored a") < order("stored b")
+    assert order("stored a") < order("told a")
+    assert order("stored b") < order("told b")
+
+
+async def test_a_read_sees_what_was_submitted_before_it(opener: Opener) -> None:
+    store = await opener.open()
+    future = store.submit(Change(inbound=[inbound(1)]))
+    assert [record.seq for record in await store.read_inbound(MESSAGE, 0, 9)] == [1]
+    assert future.done()
+
+
+async def test_closing_commits_what_was_submitted(opener: Opener) -> None:
+    store = await opener.open()
+    futures = [store.submit(Change(inbound=[inbound(seq)])) for seq in range(1, 20)]
+    await store.close()
+    await asyncio.gather(*futures)
+    store = await opener.open()
+    assert store.recovered.inbound_counts[MESSAGE] == 19
+
+
+async def test_tells_what_became_of_a_send(opener: Opener) -> None:
+    store = await opener.open()
+    ended = send(2, SendClass.HIGH)
+    ended.attempts, ended.is_uncertain = 3, True
+    await store.submit(Change(sends=[send(1, to="4915550100222"), ended]))
+    await store.submit(Change(settled=[settled(ended, Outcome.DELIVERED, settled_ms=WALL_MS + 5)]))
+    queued = await store.find_send(store.send_id(1))
+    assert queued is not None
+    assert (queued.state, queued.to, queued.cls, queued.settled_ms) == (
+        "queued", "4915550100222", SendClass.NORMAL, None,
+    )  # fmt: skip
+    sent = await store.find_send(store.send_id(2))
+    assert sent is not None
+    assert (sent.state, sent.cls, sent.attempts, sent.is_uncertain, sent.node_id, sent.settled_ms) == (
+        "sent", SendClass.HIGH, 3, True, "gBGG1", WALL_MS + 5,
+    )  # fmt: skip
+    assert (sent.id, sent.accepted_ms) == (store.send_id(2), WALL_MS)
+
+
+@pytest.mark.parametrize(
+    "made_of",
+    [
+        lambda good: "",
+        lambda good: "gw-0",
+        lambda good: good.replace("-1", "-3"),
+        lambda good: good.replace("-1", "-01"),
+        lambda good: good.replace("-1", "-1 "),
+        lambda good: good.replace("-1", "--1"),
+        lambda good: good.replace("-1", "-²"),
+        lambda good: good.replace("gw-", "gw-f"),
+        lambda good: good.replace("-1", "-" + "9" * 40),
+        lambda good: good.replace("-1", f"-{(2 << 48) + 1}"),
+    ],
+)
+async def test_an_id_that_was_never_given_is_not_found(opener: Opener, made_of: Callable[[str], str]) -> None:
+    store = await opener.open()
+    await store.submit(Change(sends=[send(1)]))
+    assert await store.find_send(store.send_id(1)) is not None
+    assert await store.find_send(made_of(store.send_id(1))) is None
+
+
+async def test_forgets_fingerprints_by_age_and_by_number(opener: Opener) -> None:
+    store = await opener.open()
+    for at in range(6):
+        await store.submit(Change(fingerprints=bytes([at]) * 8))
+        opener.clock.advance_ns(1_000_000)
+    await store.forget(MemoryLimits(WALL_MS + 2, 1000, 0, 1000))
+    store = await opener.open()
+    assert store.recovered.fingerprints == b"".join(bytes([at]) * 8 for at in (2, 3, 4, 5))
+    await store.forget(MemoryLimits(0, 3, 0, 1000))
+    store = await opener.open()
+    assert store.recovered.fingerprints == b"".join(bytes([at]) * 8 for at in (3, 4, 5))
+    await store.submit(Change(fingerprints=b"next one"))
+    store = await opener.open()
+    assert store.recovered.fingerprints.endswith(b"next one")
+
+
+async def test_forgets_finished_sends_by_age_and_waiting_ones_never(opener: Opener) -> None:
+    store = await opener.open()
+    old, new, waiting = send(1), send(2), send(3)
+    await store.submit(Change(sends=[old, new, waiting]))
+    await store.submit(
+        Change(settled=[settled(old, settled_ms=WALL_MS), settled(new, settled_ms=WALL_MS + 1)])
+    )
+    assert not await store.forget(MemoryLimits(0, 1000, WALL_MS + 1, 1000))
+    found = [await store.find_send(store.send_id(seq)) for seq in (1, 2, 3)]
+    assert [status and status.state for status in found] == [None, "sent", "queued"]
+
+
+async def test_forgetting_nothing_keeps_all(opener: Opener) -> None:
+    store = await opener.open()
+    await store.submit(Change(inbound=[inbound(1)], fingerprints=b"12345678"))
+    assert not await store.forget(KEEP_ALL)
+    store = await opener.open()
+    assert store.recovered.fingerprints == b"12345678"
+    assert store.recovered.inbound_counts[MESSAGE] == 1
+
+
+async def test_used_bytes_grow_with_what_is_stored(opener: Opener) -> None:
+    store = await opener.open()
+    before = store.used_bytes()
+    await store.submit(Change(inbound=[inbound(1, body=bytes(100_000))]))
+    # Whole pages are counted: the first row may go into one that is in use already.
+    assert before + 90_000 <= store.used_bytes() <= before + 120_000
+
+
+async def _read_one(store: AnyStore) -> list[InboundRecord]:
+    return await store.read_inbound(MESSAGE, 0, 1)
+
+
+async def _submit_one(store: AnyStore) -> None:
+    await store.submit(Change(inbound=[inbound(2)]))
+
+
+@pytest.mark.parametrize("call", [_read_one, _submit_one])
+async def test_a_store_that_failed_takes_nothing_more(
+    tmp_path: Path, call: Callable[[AnyStore], Awaitable[object]]
+) -> None:
+    failures: list[StoreError] = []
+    sqlite = SqliteStore(tmp_path, FakeClock(), failures.append)
+    sqlite._file._db.execute("PRAGMA max_page_count=1")
+    memory = MemoryStore(on_failure=failures.append)
+    with pytest.raises(StoreError):
+        await sqlite.submit(Change(inbound=[inbound(1, body=bytes(100_000))]))
+    lost = memory.submit(Change(inbound=[inbound(1)]))
+    memory.fail()
+    with pytest.raises(StoreError):
+        await lost
+    assert len(failures) == 2
+    for store in (sqlite, memory):
+        with pytest.raises(StoreError):
+            await call(store)
+    assert len(failures) == 2
+    await sqlite.close()
