@@ -1,5 +1,6 @@
 """The files that settings name, looked at before they are needed."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -99,3 +100,16 @@ def test_a_certificate_with_the_key_of_another_is_refused(tmp_path: Path) -> Non
 def test_a_key_with_a_passphrase_is_refused_without_asking_for_it(tmp_path: Path) -> None:
     cert, key = make_certificate(tmp_path, "one", "-passout", "pass:geheim")
     assert "the key has a passphrase" in problems(tmp_path, TLS_CERT=cert, TLS_KEY=key)[0]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_trouble_of_the_disk_is_no_mistake_of_the_settings(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 78 would keep systemd from ever starting us again, although space comes back by itself."""
+
+    def fail(_fd: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    assert access_problems(load({"GATEWAY_STORE_PATH": str(tmp_path)})) == []

@@ -285,3 +285,56 @@ async def test_drain_finishes_what_is_under_way_and_keeps_the_rest(tmp_path: Pat
         assert [json.loads(body)["messages"][0]["id"] for body in backend.messages] == ["m1"]
         async with running_gateway(tmp_path, backend.port):
             await backend.wait_for(lambda: len(backend.messages) == 2)
+
+
+async def test_requests_that_are_turned_away_are_counted_by_reason(tmp_path: Path) -> None:
+    variables = {"WEBHOOK_APP_SECRET": "app-secret-of-the-tests", "WEBHOOK_BODY_MAX": "1KiB"}
+    async with running_gateway(tmp_path, 1, **variables) as gateway:
+        assert await gateway.webhook(message(1)) == 401
+        assert await gateway.webhook(b" " * 1025) == 413
+        metrics = await gateway.metrics()
+    assert metrics['gateway_requests_refused_total{reason="signature"}'] == 1
+    assert metrics['gateway_requests_refused_total{reason="body_large"}'] == 1
+
+
+async def test_answer_that_breaks_off_after_its_status_counts_as_given(tmp_path: Path) -> None:
+    """The backend has the message: asking again would make it handle it twice."""
+    requests = 0
+    all_in = asyncio.Event()
+
+    async def cut_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        await reader.readuntil(b"\r\n\r\n")
+        requests += 1
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+        await writer.drain()
+        writer.close()
+        all_in.set()
+
+    server = await asyncio.start_server(cut_off, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, running_gateway(tmp_path, port) as gateway:
+        assert await gateway.webhook(message(1)) == 200
+        await all_in.wait()
+        metrics = await gateway.settle()
+    assert requests == 1
+    assert metrics['gateway_outcome_total{kind="message",outcome="delivered"}'] == 1
+
+
+async def test_cloud_path_of_another_number_is_not_found(tmp_path: Path) -> None:
+    variables = {"DIALECT": "cloud", "NODE_PHONE_ID": "900000000000200", "NODE_TOKEN": "x" * 20}
+    body = json.dumps({"to": "1", "type": "text", "text": {"body": "x"}}).encode()
+    headers = {"Authorization": "Bearer a-token-of-the-tests"}
+    async with running_gateway(tmp_path, 1, **variables) as gateway:
+        for phone_id, expected in (("900000000000200", 202), ("900000000000999", 404)):
+            url = f"{gateway.ingest}/v23.0/{phone_id}/messages"
+            async with gateway.session.post(url, data=body, headers=headers) as answer:
+                assert answer.status == expected
+
+
+async def test_address_in_use_is_said_as_it_is(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path / "first", 1) as gateway:
+        taken = f"127.0.0.1:{gateway.gateway.ingest_port}"
+        with pytest.raises(OSError, match="address already in use"):
+            async with running_gateway(tmp_path / "second", 1, LISTEN=taken):
+                pass

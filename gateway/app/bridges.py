@@ -41,10 +41,13 @@ class InstantReplies:
 
     def add_replies(self, record: InboundRecord, answer: bytes, change: Change) -> None:
         found = read_replies(answer, record.body, record.lane, self._dialect)
-        if found.problem:
+        problem = found.problem
+        if found.replies and not self._acceptor.takes_replies():
+            problem = "as many replies as GATEWAY_SEND_QUEUE_MAX wait already"
+        if problem:
             self.bad_answers += 1
-            log.warning("instant reply not sent", extra={"problem": found.problem, "seq": record.seq})
-        if not found.replies:
+            log.warning("instant reply not sent", extra={"problem": problem, "seq": record.seq})
+        if not found.replies or problem != found.problem:
             return
         records = [
             self._acceptor.new_record(Push(reply.to, reply.is_group), reply.body, SendClass.REPLY)

@@ -5,6 +5,7 @@ and log (under 2 s each) < TimeoutStopSec=45 of the unit.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import ssl
@@ -21,6 +22,7 @@ from gateway.http.admin import Admin
 from gateway.http.ingest import Ingest
 from gateway.ops import systemd
 from gateway.ops.logs import Log
+from gateway.ops.metrics import Queue
 from gateway.store.protocol import MemoryLimits
 
 log = logging.getLogger(__name__)
@@ -76,24 +78,24 @@ class Gateway:
         started_wall_ms = self._clock.wall_ms()
         self.parts = parts = Parts(self._settings, self._clock, self._rng, self._on_store_failure)
         ingest = self._ingest()
-        admin = Admin(self.checks, lambda: metrics_page(parts, started_wall_ms, self._log_dropped))
+        admin = Admin(self.checks, lambda: metrics_page(parts, ingest, started_wall_ms, self._log_dropped))
         runners = [
             web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=ANSWERS_OUT_S)
             for app in (ingest.application(), admin.application())
         ]
         try:
+            # Bound before the tasks start, so that what is wrong with an address is said as it is.
+            await self._bind(runners)
             async with asyncio.TaskGroup() as tasks:
                 background = [
-                    tasks.create_task(
-                        queue.backlog.refill(), name=f"refill {queue.side} {min(queue.classes)}"
-                    )
+                    tasks.create_task(self._refill(queue), name=f"refill {queue.side} {min(queue.classes)}")
                     for queue in parts.queues
                 ]
                 background.append(tasks.create_task(self._clean_up(), name="clean-up"))
                 background.append(tasks.create_task(self._feed_watchdog(), name="watchdog"))
                 workers = self._start_workers(tasks)
                 try:
-                    await self._listen(runners)
+                    self._announce_ready()
                     await self._stop.wait()
                     await self._drain(ingest, runners[0], workers)
                 finally:
@@ -114,6 +116,7 @@ class Gateway:
             push_body_max=settings.push_body_max_bytes,
             app_secret=settings.webhook_app_secret.reveal() if settings.webhook_app_secret else "",
             verify_token=settings.webhook_verify_token.reveal() if settings.webhook_verify_token else "",
+            phone_id=settings.node_phone_id or "",
         )
 
     def _start_workers(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
@@ -128,7 +131,7 @@ class Gateway:
         ]
         return workers
 
-    async def _listen(self, runners: list[web.AppRunner]) -> None:
+    async def _bind(self, runners: list[web.AppRunner]) -> None:
         settings = self._settings
         tls: ssl.SSLContext | None = None
         if settings.tls_cert is not None:
@@ -139,8 +142,11 @@ class Gateway:
             runners, (settings.listen, settings.admin_listen), (tls, None), strict=True
         ):
             await runner.setup()
-            ports.append(await _bind(runner, address, context))
+            ports.append(await _open_door(runner, address, context))
         self.ingest_port, self.admin_port = ports
+
+    def _announce_ready(self) -> None:
+        settings = self._settings
         self._is_ready.set()
         recovered = sum(queue.backlog.total() for queue in self.parts.queues)
         systemd.ready(f"ready, {recovered} records read back")
@@ -183,25 +189,30 @@ class Gateway:
     def _log_dropped(self) -> int:
         return self._logs.dropped if self._logs is not None else 0
 
+    async def _refill(self, queue: Queue) -> None:
+        """Keep the memory of a queue filled from the disk."""
+        with contextlib.suppress(StoreError):  # the store has told `_on_store_failure`, and we are stopping
+            await queue.backlog.refill()
+
     async def _clean_up(self) -> None:
         """Forget what has been remembered long enough, once a minute."""
-        settings, store = self._settings, self.parts.store
-        while True:
-            await asyncio.sleep(CLEANUP_S)
-            has_more = True
-            while has_more:
-                now_ms = self._clock.wall_ms()
-                # Finished sends must not crowd out messages: over half the bound none is kept.
-                is_crowded = store.used_bytes() > settings.store_max_bytes // 2
-                retention_ms = 0 if is_crowded else settings.send_retention_ms
-                has_more = await store.forget(
-                    MemoryLimits(
-                        seen_before_ms=now_ms - settings.dedupe_age_ms,
-                        seen_max=settings.dedupe_keys,
-                        sent_before_ms=now_ms - retention_ms,
-                        parked_max=PARKED_MAX,
-                    )
-                )
+        store = self.parts.store
+        with contextlib.suppress(StoreError):  # as above
+            while True:
+                await asyncio.sleep(CLEANUP_S)
+                while await store.forget(self._memory_limits()):
+                    pass
+
+    def _memory_limits(self) -> MemoryLimits:
+        settings, now_ms = self._settings, self._clock.wall_ms()
+        # What is finished must not crowd out what waits: over half the store's bound none of it is kept.
+        is_crowded = self.parts.store.used_bytes() > settings.store_max_bytes // 2
+        return MemoryLimits(
+            seen_before_ms=now_ms - settings.dedupe_age_ms,
+            seen_max=settings.dedupe_keys,
+            sent_before_ms=now_ms - (0 if is_crowded else settings.send_retention_ms),
+            parked_max=0 if is_crowded else PARKED_MAX,
+        )
 
     async def _feed_watchdog(self) -> None:
         """Tell systemd that the loop turns, as often as it wants to hear it."""
@@ -211,7 +222,7 @@ class Gateway:
             await asyncio.sleep(interval_s)
 
 
-async def _bind(runner: web.AppRunner, address: Address, tls: ssl.SSLContext | None) -> int:
+async def _open_door(runner: web.AppRunner, address: Address, tls: ssl.SSLContext | None) -> int:
     site = web.TCPSite(runner, address.host, address.port, ssl_context=tls, backlog=BACKLOG)
     await site.start()
     port: int = runner.addresses[0][1]

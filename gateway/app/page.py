@@ -5,6 +5,7 @@ from typing import Final
 
 from gateway.app.parts import Parts
 from gateway.events import Kind
+from gateway.http.ingest import Ingest
 from gateway.ops.exposition import Family, render
 from gateway.ops.metrics import (
     books_families,
@@ -19,13 +20,18 @@ from gateway.ops.metrics import (
 BREAKER_STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
 
 
-def metrics_page(parts: Parts, started_wall_ms: int, log_dropped: Callable[[], int]) -> bytes:
+def metrics_page(parts: Parts, ingest: Ingest, started_wall_ms: int, log_dropped: Callable[[], int]) -> bytes:
     """The exposition of everything, in Prometheus text format."""
     return render(
         [
             *budget_families(parts.budget, parts.clock.now_ns()),
             *queue_families(parts.queues, parts.clock.wall_ms()),
             *books_families(parts.books, parts.queues),
+            counter(
+                "gateway_requests_refused_total",
+                "Requests of the ingest listener that were not looked at, by reason.",
+                [({"reason": reason}, n) for reason, n in sorted(ingest.refused.items())],
+            ),
             *_inbound_families(parts),
             *_outbound_families(parts),
             *_store_families(parts),
@@ -106,8 +112,11 @@ def _outbound_families(parts: Parts) -> list[Family]:
         counter("gateway_send_pauses_total", "Times the node's answers paused sends.", [({}, pacer.pauses)]),
         gauge(
             "gateway_send_paused_seconds",
-            "How much longer all sends pause.",
-            [({}, pacer.paused_ms() / 1000)],
+            "How much longer sends pause: all, or those of the bulk class.",
+            [
+                ({"scope": "all"}, pacer.paused_ms() / 1000),
+                ({"scope": "bulk"}, pacer.bulk_paused_ms() / 1000),
+            ],
         ),
         counter("gateway_logins_total", "Logins at the node.", [({}, parts.node.logins)]),
     ]

@@ -3,7 +3,6 @@
 import random
 import ssl
 from collections.abc import Callable
-from typing import Final
 
 from gateway._fast.seen import SeenSet
 from gateway.app.bridges import HttpBackend, InstantReplies
@@ -27,10 +26,6 @@ from gateway.outbound.send import Sender
 from gateway.store.backlog import Backlog
 from gateway.store.books import Books
 from gateway.store.sqlite_store import SqliteStore
-
-DELAYED_MAX_FACTOR: Final = 4
-"""Records waiting for their next attempt, per request that may be under way: enough to keep a destination
-busy that refuses some bodies, few enough that a dead one does not pull the queue through its hands."""
 
 
 class Parts:
@@ -95,7 +90,7 @@ class Parts:
             made: Backlog[InboundRecord] = Backlog(
                 len(InboundClass),
                 settings.queue_slots,
-                settings.backend_concurrency * DELAYED_MAX_FACTOR,
+                settings.queue_slots,
                 read_page,
                 lambda record: record.received_ms,
                 clock,
@@ -133,7 +128,7 @@ class Parts:
         self.sends: Backlog[SendRecord] = Backlog(
             len(SendClass),
             settings.queue_slots,
-            settings.node_connections * DELAYED_MAX_FACTOR,
+            settings.queue_slots,
             read_page,
             lambda record: record.accepted_ms,
             clock,

@@ -3,11 +3,17 @@
 `check` and `run` ask before anything starts, so that a wrong path is a sentence and not a stack trace.
 """
 
+import errno
 import os
 import tempfile
 from pathlib import Path
+from typing import Final
 
 from gateway.config.settings import Settings
+
+_TROUBLE_OF_THE_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""What passes without a change of settings. It must not give exit status 78, after which systemd starts us no
+more: opening the store says it too, with 74, and is tried again until there is space."""
 
 
 def access_problems(settings: Settings) -> list[str]:
@@ -81,10 +87,12 @@ def _why_no_store(directory: Path) -> str:
         return ""
     try:
         with tempfile.TemporaryFile(dir=directory) as probe:
-            # One block, written through: a full or read-only disk shows itself here.
+            # One block, written through: what the permissions hide shows itself here.
             probe.write(bytes(4_096))
             probe.flush()
             os.fsync(probe.fileno())
     except OSError as error:
+        if error.errno in _TROUBLE_OF_THE_DISK:
+            return ""
         return f"cannot be written ({error.strerror}); {expected}"
     return ""

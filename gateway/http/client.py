@@ -11,6 +11,9 @@ import aiohttp
 
 from gateway import __version__
 
+CONNECT_SHARE: Final = 0.8
+"""Of the time-out, for connecting: a connection that never comes about is told apart from a silent server."""
+
 ANSWER_MAX_BYTES: Final = 1 << 20
 """Of an answer that is read; a backend's or a node's is a few hundred bytes. The rest is cut off."""
 
@@ -61,7 +64,9 @@ class HttpClient:
             connector=aiohttp.TCPConnector(
                 limit=connections, keepalive_timeout=IDLE_S, ssl=tls, ttl_dns_cache=60
             ),
-            timeout=aiohttp.ClientTimeout(total=timeout_ms / 1000),
+            timeout=aiohttp.ClientTimeout(
+                total=timeout_ms / 1000, sock_connect=timeout_ms / 1000 * CONNECT_SHARE
+            ),
             headers={"User-Agent": f"wa-gateway/{__version__}"},
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=True,
@@ -70,16 +75,21 @@ class HttpClient:
     async def request(
         self, method: str, url: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> Response:
-        """Make one request, following no redirect. Raises nothing but CancelledError."""
+        """Make one request, following no redirect. Raises nothing but CancelledError.
+
+        An answer whose status came and whose body broke off has its status and no body: the other side has
+        decided, and asking again would repeat what it did.
+        """
         try:
             async with self._session.request(
                 method, url, data=body, headers=headers, allow_redirects=False
             ) as answer:
-                content = await answer.content.read(ANSWER_MAX_BYTES)
-                while not answer.content.at_eof() and len(content) < ANSWER_MAX_BYTES:
-                    content += await answer.content.read(ANSWER_MAX_BYTES - len(content))
-                return Response(answer.status, {k.lower(): v for k, v in answer.headers.items()}, content)
-        except aiohttp.ClientConnectorError as error:
+                given = {name.lower(): value for name, value in answer.headers.items()}
+                try:
+                    return Response(answer.status, given, await _read(answer))
+                except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                    return Response(answer.status, given, b"", f"body: {type(error).__name__}: {error}")
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             return Response(None, {}, b"", str(error), was_sent=False)
         except TimeoutError:
             return Response(None, {}, b"", "timed out")
@@ -89,3 +99,11 @@ class HttpClient:
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """The body, cut off at `ANSWER_MAX_BYTES`."""
+    content = b""
+    while len(content) < ANSWER_MAX_BYTES and not answer.content.at_eof():
+        content += await answer.content.read(ANSWER_MAX_BYTES - len(content))
+    return content

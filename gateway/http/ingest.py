@@ -8,6 +8,8 @@ from typing import Final, Protocol
 
 from aiohttp import web
 
+from gateway.http.bodies import BodyProblem, BodyReader
+
 PRIORITY_HEADER: Final = "X-Gateway-Priority"
 _JSON: Final = "application/json"
 RETRY_AFTER_S: Final = "1"
@@ -61,8 +63,12 @@ class Ingest:
         push_body_max: int,
         app_secret: str = "",
         verify_token: str = "",
+        phone_id: str = "",
     ) -> None:
-        """`app_secret`: webhooks must carry Meta's signature; `verify_token`: answers Meta's verification."""
+        """`app_secret`: webhooks must carry Meta's signature; `verify_token`: answers Meta's verification.
+
+        `phone_id`: the number of the Cloud path; empty closes that path.
+        """
         self._webhooks = webhooks
         self._pushes = pushes
         self._webhook_path = webhook_path
@@ -70,8 +76,11 @@ class Ingest:
         self._push_body_max = push_body_max
         self._app_secret = app_secret.encode()
         self._verify_token = verify_token.encode()
+        self._phone_id = phone_id
+        self._bodies = BodyReader()
         self.is_draining = False
-        self.bad_signatures = 0
+        self.refused: dict[str, int] = {}
+        """Requests that did not get as far as being looked at, by reason."""
 
     def application(self) -> web.Application:
         """An aiohttp application with these routes."""
@@ -80,19 +89,19 @@ class Ingest:
         app.router.add_get(self._webhook_path, self._verify)
         app.router.add_post("/v1/messages", self._push)
         app.router.add_get("/v1/messages/{id}", self._find)
-        # The Cloud path: /v23.0/PHONE_NUMBER_ID/messages
-        app.router.add_post(r"/{version:v\d+\.\d+}/{phone_id:\d+}/messages", self._push)
+        if self._phone_id:
+            # Another number's path is not found, or its messages would go out from ours.
+            app.router.add_post(rf"/{{version:v\d+\.\d+}}/{self._phone_id}/messages", self._push)
         return app
 
     async def _webhook(self, request: web.Request) -> web.Response:
         if self.is_draining:
             return self._draining()
-        body = await _read(request, self._webhook_body_max)
-        if body is None:
-            return web.Response(status=413, text="the body is larger than GATEWAY_WEBHOOK_BODY_MAX\n")
+        body = await self._bodies.read(request, self._webhook_body_max)
+        if isinstance(body, BodyProblem):
+            return self._refuse(body.status, body.reason, f"{body.value}\n")
         if self._app_secret and not self._is_signed(request, body):
-            self.bad_signatures += 1
-            return web.Response(status=401, text="X-Hub-Signature-256 does not match\n")
+            return self._refuse(401, "signature", "X-Hub-Signature-256 does not match\n")
         reception = await self._webhooks.receive(body)
         if reception.status == 200:
             return web.Response(body=b"{}", content_type=_JSON)
@@ -125,9 +134,11 @@ class Ingest:
         refusal = self._pushes.authorise(request.headers.get("Authorization"))
         if refusal is not None:
             return _answer(refusal)
-        body = await _read(request, self._push_body_max)
-        if body is None:
+        body = await self._bodies.read(request, self._push_body_max)
+        if body is BodyProblem.LARGE:
             return _answer(self._pushes.refuse_large(self._push_body_max))
+        if isinstance(body, BodyProblem):
+            return self._refuse(body.status, body.reason, f"{body.value}\n")
         return _answer(await self._pushes.accept(body, request.headers.get(PRIORITY_HEADER)))
 
     async def _find(self, request: web.Request) -> web.Response:
@@ -137,20 +148,14 @@ class Ingest:
         return _answer(await self._pushes.find(request.match_info["id"]))
 
     def _draining(self) -> web.Response:
-        response = web.Response(status=503, text="stopping\n", headers={"Retry-After": RETRY_AFTER_S})
+        response = self._refuse(503, "draining", "stopping\n")
         response.force_close()
         return response
 
-
-async def _read(request: web.Request, limit: int) -> bytes | None:
-    """The body; None when it is larger than `limit` bytes."""
-    if request.content_length is not None and request.content_length > limit:
-        return None
-    try:
-        body = await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        return None
-    return body if len(body) <= limit else None
+    def _refuse(self, status: int, reason: str, text: str) -> web.Response:
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+        headers = {"Retry-After": RETRY_AFTER_S} if status == 503 else None
+        return web.Response(status=status, text=text, headers=headers)
 
 
 def _answer(answer: Answer) -> web.Response:
