@@ -77,9 +77,23 @@ class GatewayProcess:
 
     async def terminate(self) -> int:
         """SIGTERM, as systemd does it; the exit status."""
+        self.send_signal(signal.SIGTERM)
+        return await self.wait()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal, without waiting for what it does."""
         assert self._process is not None
-        self._process.terminate()
+        self._process.send_signal(number)
+
+    async def wait(self) -> int:
+        """Wait for the end; the exit status."""
+        assert self._process is not None
         return await self._process.wait()
+
+    async def wait_logged(self, message: str) -> None:
+        """Wait until `message` stands in the log."""
+        while f'"message":"{message}"' not in self.log_path.read_text():
+            await asyncio.sleep(START_POLL_S)
 
     async def metrics(self) -> dict[str, float]:
         """The metrics page: series as written, to value."""

@@ -341,9 +341,14 @@ class BacklogBesideModel(RuleBasedStateMachine):
     """The queue on a store of plain dicts; refills run to their end after each step, or are held up."""
 
     @initialize(
-        slots=st.integers(2, 5), delayed_max=st.integers(1, 4), restored=st.lists(_CLASSES, max_size=8)
+        slots=st.integers(2, 5),
+        delayed_max=st.integers(1, 4),
+        memory_max_bytes=st.sampled_from([1, 100, 500, 10**6]),
+        restored=st.lists(_CLASSES, max_size=8),
     )
-    def start(self, slots: int, delayed_max: int, restored: list[InboundClass]) -> None:
+    def start(
+        self, slots: int, delayed_max: int, memory_max_bytes: int, restored: list[InboundClass]
+    ) -> None:
         self.loop = asyncio.new_event_loop()
         self.clock = FakeClock()
         disk = Disk()
@@ -354,6 +359,7 @@ class BacklogBesideModel(RuleBasedStateMachine):
             self.model.push(record)
         self.store = MemoryStore(self.clock, disk)
         self.queue = inbound_backlog(self.store, self.clock, slots, delayed_max)
+        self.queue.memory_max_bytes = memory_max_bytes
         for cls in InboundClass:
             recovered = self.store.recovered
             self.queue.restore(cls, recovered.inbound_counts[cls], recovered.inbound_kinds[cls])
@@ -371,17 +377,19 @@ class BacklogBesideModel(RuleBasedStateMachine):
 
     def settle_down(self) -> None:
         """Let refills run to their end."""
-        self.run(lambda: turns(2))
-        while any(self.queue._wants_refill(cls) for cls in InboundClass):
+        for _ in range(50):
             self.run(lambda: turns(2))
             if self.refill.done():
                 self.refill.result()
+            if not any(self.queue._wants_refill(cls) for cls in InboundClass):
+                return
+        pytest.fail("a class wants its page, and nobody reads it")
 
-    @rule(cls=_CLASSES, kinds=_KINDS, count=st.integers(1, 8))
-    def records_arrive(self, cls: InboundClass, kinds: list[Kind], count: int) -> None:
+    @rule(cls=_CLASSES, kinds=_KINDS, count=st.integers(1, 8), body_bytes=st.integers(1, 200))
+    def records_arrive(self, cls: InboundClass, kinds: list[Kind], count: int, body_bytes: int) -> None:
         async def push_all() -> None:
             for _ in range(count):
-                record = inbound(self.store.next_seq(), cls, kinds)
+                record = inbound(self.store.next_seq(), cls, kinds, bytes(body_bytes))
                 self.model.push(record)
                 await pushed(self.store, self.queue, record)
 
@@ -450,9 +458,12 @@ class BacklogBesideModel(RuleBasedStateMachine):
         assert queue.total() == len(model.records()) == len(self.store.disk.inbound)
         assert queue.taken() == len(model.taken)
         assert queue.delayed() == sum(len(delayed) for delayed in model.delayed)
+        in_memory = [*model.taken, *(record for delayed in model.delayed for _, record in delayed)]
         for cls in InboundClass:
             assert queue.depth(cls) + queue.on_disk(cls) == len(model.fresh[cls])
             assert queue.depth(cls) <= queue.slots
+            in_memory += model.fresh[cls][: queue.depth(cls)]
+        assert queue.memory_bytes == sum(len(record.body) for record in in_memory)
 
 
 TestBacklogBesideModel = BacklogBesideModel.TestCase

@@ -385,3 +385,32 @@ async def test_several_sends_in_trouble_are_the_nodes_trouble_and_spend_no_more_
             await rig.pass_ms(RETRY_MAX_MS)
         assert [rig.outcome(record) for record in records] == [Outcome.DELIVERED] * OUTAGE_SENDS
     assert all(record.attempts <= 3 for record in records)
+
+
+class PickyNode(FakeNode):
+    """In trouble with some bodies, for ever, and well with all others."""
+
+    def __init__(self, *bad: bytes) -> None:
+        super().__init__()
+        self._bad = bad
+
+    async def send(self, body: bytes) -> Answer:
+        await super().send(body)
+        return TROUBLE if body in self._bad else SENT
+
+
+async def test_sends_that_are_the_trouble_themselves_do_not_hold_the_others_up() -> None:
+    """After a pause one that was never tried goes first, and its success shows that the node is well."""
+    rig = Rig()
+    rig.sender._node = PickyNode(b"1", b"2", b"3")
+    bad = [await rig.accept(SendClass.HIGH) for _ in range(3)]
+    good = [await rig.accept(SendClass.NORMAL) for _ in range(3)]
+    async with rig.working():
+        assert rig.outcome(good[0]) is None
+        await rig.pass_ms(PAUSE_MIN_MS)
+        assert rig.outcome(good[0]) is Outcome.DELIVERED
+        for _ in range(20):
+            good.append(await rig.accept())
+            await rig.pass_ms(RETRY_MAX_MS)
+        assert [rig.outcome(record) for record in good] == [Outcome.DELIVERED] * len(good)
+        assert [rig.outcome(record) for record in bad] == [Outcome.FAILED] * 3

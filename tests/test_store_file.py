@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gateway.errors import StoreBusyError, StoreError
 from gateway.events import InboundClass, Kind, Outcome, SendClass
 from gateway.store.protocol import BookEntry, Change, MemoryLimits
-from gateway.store.sqlite_file import MAINTENANCE_ROWS, SqliteFile
+from gateway.store.sqlite_file import MAINTENANCE_ROWS, PAGE_MAX_BYTES, SqliteFile
 
 MESSAGE, FAILURE, RECEIPT = InboundClass
 
@@ -174,6 +174,16 @@ def test_any_number_of_rows_is_written_and_deleted_whole(counts: list[int], data
         assert rows(file, "sent") == len(pushes[:ended])
         assert found.next_seq == messages + receipts + sends + 1
         file.close()
+
+
+def test_a_page_of_large_bodies_is_short_and_never_empty(file: SqliteFile) -> None:
+    large = PAGE_MAX_BYTES // 2
+    bodies = [bytes(size) for size in (large, large - 1, 1, 5, PAGE_MAX_BYTES + 1, 7)]
+    file.apply([Change(inbound=[inbound(at + 1, body=body) for at, body in enumerate(bodies)])], WALL_MS)
+    pages: list[list[int]] = []
+    while page := file.read_inbound(MESSAGE, pages[-1][-1] if pages else 0, 100):
+        pages.append([record.seq for record in page])
+    assert pages == [[1, 2, 3], [4, 5], [6]]
 
 
 def test_a_parked_record_keeps_everything(file: SqliteFile) -> None:

@@ -52,6 +52,8 @@ class Pacer:
         self._bulk_paused_until_ns = 0
         self._pauses_in_a_row = 0
         self._is_draining = False
+        self.prefers_fresh = False
+        """Whether a send that was never tried goes before those that failed, which may be the trouble themselves."""
         self.pauses = 0
 
     def drain(self) -> None:
@@ -79,7 +81,7 @@ class Pacer:
                 if free_at_ns > now_ns:
                     await self._alarm.wait_until(free_at_ns)
                     continue
-                record = self._backlog.take(allowed)
+                record = self._backlog.take(allowed, prefers_fresh=self.prefers_fresh)
                 assert record is not None, "a ready record has vanished between two lines without an await"
                 return record
             return None

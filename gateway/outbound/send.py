@@ -86,7 +86,7 @@ class Sender:
         match effect:
             case Effect.SENT:
                 self._pacer.succeeded()
-                self._in_trouble.clear()
+                self._node_is_well()
                 record.attempts += 1
                 await self._settle(record, Outcome.DELIVERED, answer.message_id, "")
             case Effect.LOGIN if record.seq in self._logged_in_for:
@@ -116,9 +116,13 @@ class Sender:
             case Effect.RETRY:
                 await self._retry_or_fail(record, _reason(answer))
             case Effect.FAIL:
-                self._in_trouble.clear()
+                self._node_is_well()
                 record.attempts += 1
                 await self._fail(record, _reason(answer))
+
+    def _node_is_well(self) -> None:
+        self._in_trouble.clear()
+        self._pacer.prefers_fresh = False
 
     async def _no_answer(self, record: SendRecord, error: NodeError) -> None:
         if not error.was_sent:
@@ -146,6 +150,8 @@ class Sender:
         self._in_trouble.add(record.seq)
         if len(self._in_trouble) >= OUTAGE_SENDS:
             # Several sends in trouble and none through: it is the node, and waiting must not use up attempts.
+            # One that was never tried goes next: were these the trouble themselves, they would go first for ever.
+            self._pacer.prefers_fresh = True
             due_ns = self._pacer.pause_all(None)
             log.warning("node is in trouble, sends pause", extra={"reason": reason})
             self._backlog.defer(record, due_ns)
