@@ -3,7 +3,9 @@
 Everything that happens is counted, sends are granted only into free room:
 - the *window* is the hard limit: with the send, at most `tps` events in the second that ends now;
 - the *bucket* runs at `tps` less a headroom and is debited by everything too, so that receipts which sends
-  have caused slow the next ones down. Receipts come at random, and a queue run at 100 % never drains.
+  have caused slow the next ones down. Receipts come at random, and a queue run at 100 % never drains;
+- the *floor*, if one is set, is a least rate of sends when arrivals alone fill the window;
+- the *ceiling* lowers the bucket's rate while the node asks us to slow down.
 
 Nothing is known about the second before a start, so the first second grants nothing.
 """
@@ -11,7 +13,9 @@ Nothing is known about the second before a start, so the first second grants not
 from typing import Final
 
 from gateway._fast.bucket import TokenBucket
+from gateway._fast.budget import EventBudget
 from gateway._fast.window import SlidingWindow
+from gateway.budget.ceiling import LOWEST_SHARE, Ceiling
 from gateway.clock import NS_PER_S
 from gateway.events import TpsKind
 
@@ -24,59 +28,100 @@ DEBT_MAX_NS: Final = 5 * NS_PER_S
 """Most time the bucket may be in debt: after a flood of arrivals sends wait this long at most,
 beyond what the window itself demands."""
 
+BURST_MIN_NS: Final = 10_000_000
+"""What a late wake-up may catch up, at least: a loop busy for some milliseconds must not cost rate. One extra send
+is always saved, which at low rates is more. The window bounds it all."""
+
+CAPACITY_MIN: Final = 4096
+"""Window entries, at least; beyond the capacity arrivals share an entry and count longer, never shorter."""
+
 
 class TpsBudget:
     """What the number has used, and when it may send. Pure: time comes in as `now_ns`."""
 
-    def __init__(self, tps: int, costs: dict[TpsKind, int], headroom_percent: int, now_ns: int) -> None:
-        """`tps` events a second, each kind weighing `costs` of them."""
+    def __init__(
+        self,
+        tps: int,
+        costs: dict[TpsKind, int],
+        headroom_percent: int,
+        now_ns: int,
+        *,
+        send_floor_percent: int = 0,
+    ) -> None:
+        """`tps` events a second, each kind weighing `costs` of them; the floor is a share of `tps`."""
         self.tps = tps
-        self._costs = costs
-        rate_per_s = tps * (100 - headroom_percent) / 100
-        # Rounded up: the error of one part in a million is on the safe side.
-        interval_ns = int(NS_PER_S / rate_per_s) + 1
-        # Twice a second's worth of events before arrivals share an entry (which counts them longer, not shorter).
-        capacity = max(1024, 2 * tps)
-        self._window = SlidingWindow(WINDOW_NS, capacity)
-        # Nothing is saved up beyond one send: a burst of sends is a burst of receipts.
-        burst_ns = max(0, costs[TpsKind.SEND] - 1) * interval_ns
-        self._bucket = TokenBucket(interval_ns, burst_ns, DEBT_MAX_NS, now_ns)
-        self._kinds = {kind: SlidingWindow(NS_PER_S, capacity) for kind in TpsKind}
-        self._opens_at_ns = now_ns + WINDOW_NS
-        self.totals = dict.fromkeys(TpsKind, 0)
-        self.window_max = 0
-        """Most counted in one window at a moment when a send was granted, that send included."""
-
-    def charge(self, kind: TpsKind, count: int, now_ns: int) -> None:
-        """Count `count` events that have happened; never refused."""
-        self.totals[kind] += count
-        self._kinds[kind].record(now_ns, count)
-        cost = count * self._costs[kind]
-        if cost:
-            self._window.record(now_ns, cost)
-            self._bucket.debit(now_ns, cost)
-
-    def try_send(self, now_ns: int) -> int:
-        """Grant and count one send, and return `now_ns`; or refuse, and return when to ask again.
-
-        The answer is exact for what has happened so far; arrivals until then may move it on.
-        """
-        cost = self._costs[TpsKind.SEND]
-        free_at_ns = max(
-            self._opens_at_ns,
-            self._window.free_at_ns(now_ns, cost, self.tps),
-            self._bucket.ready_at_ns(now_ns, cost),
+        self.headroom_percent = headroom_percent
+        self.ceiling = Ceiling()
+        send_cost = costs[TpsKind.SEND]
+        slowest_ns = self._interval_ns(LOWEST_SHARE)
+        # One extra send at the slowest rate the ceiling allows, or a dear send could never be saved up for.
+        burst_ns = max(BURST_MIN_NS, self._interval_ns(1.0) * max(1, send_cost), slowest_ns * (send_cost - 1))
+        floor: TokenBucket | None = None
+        if send_floor_percent and send_cost:
+            floor_interval_ns = int(NS_PER_S * 100 / (tps * send_floor_percent)) + 1
+            # One send is saved beyond the next, so that a late question costs no rate.
+            floor = TokenBucket(floor_interval_ns, floor_interval_ns * send_cost, floor_interval_ns, now_ns)
+        self._core = core = EventBudget(
+            tps,
+            SlidingWindow(WINDOW_NS, max(CAPACITY_MIN, 2 * tps)),
+            TokenBucket(self._interval_ns(1.0), burst_ns, DEBT_MAX_NS, now_ns),
+            (costs[TpsKind.RECEIVE], send_cost, costs[TpsKind.DELIVERED], costs[TpsKind.READ]),
+            now_ns + WINDOW_NS,
+            floor,
         )
-        if free_at_ns > now_ns:
-            return free_at_ns
-        self.charge(TpsKind.SEND, 1, now_ns)
-        self.window_max = max(self.window_max, self._window.used(now_ns))
-        return now_ns
+        # The two calls made per event go straight to the native core.
+        self.charge = core.charge
+        """Count events that have happened: `charge(kind, count, now_ns)`; never refused."""
+        self.try_send = core.try_send
+        """Grant and count one send (the answer is `now_ns`), or say when to ask again: `try_send(now_ns)`."""
+
+    def _interval_ns(self, share: float) -> int:
+        """Time per event at a share of the rate aimed at, rounded up: the error is on the safe side."""
+        return int(NS_PER_S / (self.aim_per_s() * share)) + 1
+
+    def aim_per_s(self) -> float:
+        """Events a second we aim at: the plan less the headroom."""
+        return self.tps * (100 - self.headroom_percent) / 100
+
+    def ceiling_per_s(self) -> float:
+        """Events a second the node has shown to stand, at most `aim_per_s`."""
+        return self.aim_per_s() * self.ceiling.share
+
+    def slow_down(self, now_ns: int) -> None:
+        """The node asked us to slow down."""
+        if self.ceiling.lower(now_ns):
+            self._core.set_interval_ns(self._interval_ns(self.ceiling.share), now_ns)
+
+    def succeeded(self, now_ns: int) -> None:
+        """The node took a send."""
+        if self.ceiling.raise_(now_ns):
+            self._core.set_interval_ns(self._interval_ns(self.ceiling.share), now_ns)
+
+    def set_tps(self, tps: int, now_ns: int) -> None:
+        """Change the plan while running (1 to 5000): the next grant already keeps the new one."""
+        self.tps = tps
+        self._core.set_limit(tps, now_ns)
+        self._core.set_interval_ns(self._interval_ns(self.ceiling.share), now_ns)
 
     def used(self, kind: TpsKind, now_ns: int) -> int:
         """Events of a kind in the last second."""
-        return self._kinds[kind].used(now_ns)
+        return self._core.used(kind, now_ns)
 
     def in_window(self, now_ns: int) -> int:
         """What counts against the limit now."""
-        return self._window.used(now_ns)
+        return self._core.in_window(now_ns)
+
+    @property
+    def totals(self) -> dict[TpsKind, int]:
+        """Events of each kind since the start."""
+        return {kind: self._core.total(kind) for kind in TpsKind}
+
+    @property
+    def window_max(self) -> int:
+        """Most counted in one window at a moment when a send was granted into room, that send included."""
+        return self._core.window_max
+
+    @property
+    def floor_grants(self) -> int:
+        """Sends granted by the floor."""
+        return self._core.floor_grants

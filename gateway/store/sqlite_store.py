@@ -134,10 +134,16 @@ class SqliteStore:
         self._used_bytes = used_bytes
         self.commits += 1
         self.changes += len(writes)
+        try:
+            for write in writes:
+                for call in write.change.on_commit:
+                    call()
+        except Exception as error:
+            # What is on disk and what is in memory have come apart: end, and read the truth back.
+            log.exception("a part failed to take note of a commit")
+            self._failed([*writes], StoreError(f"a part failed to take note of a commit: {error!r}"))
+            return
         self.waiting_changes -= len(writes)
-        for write in writes:
-            for call in write.change.on_commit:
-                call()
         for write in writes:
             _resolve(write.future, None)
 
