@@ -61,10 +61,15 @@ def inbound(
 
 
 def send(
-    seq: int = 1, cls: SendClass = SendClass.NORMAL, to: str = CONTACT, body: bytes = b"{}"
+    seq: int = 1,
+    cls: SendClass = SendClass.NORMAL,
+    to: str = CONTACT,
+    body: bytes = b"{}",
+    *,
+    is_group: bool = False,
 ) -> SendRecord:
     """A record on its way to the node."""
-    return SendRecord(seq, f"gw-0badcafe-{seq}", cls, to, is_group=False, body=body, accepted_ms=WALL_MS)
+    return SendRecord(seq, f"gw-0badcafe-{seq}", cls, to, is_group=is_group, body=body, accepted_ms=WALL_MS)
 
 
 def settled(record: SendRecord, outcome: Outcome = Outcome.DELIVERED, settled_ms: int = WALL_MS) -> Settled:
@@ -205,6 +210,17 @@ class MemoryStore:
         await self._turn()
         rows = sorted(self.disk.sends.items())
         return [record for seq, record in rows if record.cls is cls and seq > after_seq][:limit]
+
+    async def reclass_send(self, seq: int, old: SendClass, new: SendClass) -> SendRecord | None:
+        await self._turn()
+        record = self.disk.sends.get(seq)
+        if record is None or record.cls is not old:
+            return None
+        moved = SendRecord(
+            record.seq, record.id, new, record.to, record.is_group, record.body, record.accepted_ms
+        )
+        self.disk.sends[seq] = moved
+        return moved
 
     async def find_send(self, send_id: str) -> SendStatus | None:
         await self._turn()

@@ -31,11 +31,12 @@ class Rig:
         queue_max: int = 10,
         tokens: tuple[str, ...] = ("one", "two"),
         holds_commits: bool = False,
+        slots: int = 64,
     ) -> None:
         clock = FakeClock()
         self.dialect = dialect or OnPrem()
         self.store = MemoryStore(clock, holds_commits=holds_commits)
-        self.queue = send_backlog(self.store, clock)
+        self.queue = send_backlog(self.store, clock, slots)
         self.books = Books()
         self.acceptor = Acceptor(
             self.store, STORE_MAX, self.queue, queue_max, tokens, self.dialect, self.books, clock
@@ -278,3 +279,64 @@ async def test_sends_added_to_a_change_enter_the_queue_and_the_books_with_it() -
     assert rig.queue.waiting() == {Kind.SEND: 2}
     assert rig.books.difference(rig.queue.waiting()) == 0
     assert rig.store.disk.books[Kind.SEND, None] == 2
+
+
+# -- another class
+
+
+async def bulk_ids(rig: Rig, count: int) -> list[str]:
+    answers = [await rig.push(priority="bulk") for _ in range(count)]
+    return [json.loads(answer.body)["messages"][0]["id"] for answer in answers]
+
+
+@pytest.mark.parametrize("which", [0, 3, 9])
+async def test_a_waiting_send_can_be_given_another_class_wherever_it_waits(which: int) -> None:
+    """In memory (the first ones) and on disk behind them: it goes before what stayed in its class."""
+    rig = Rig(queue_max=100, slots=4)
+    ids = await bulk_ids(rig, 10)
+    answer = await rig.acceptor.reclass(ids[which], "high")
+    assert answer.status == 200
+    assert json.loads(answer.body)["class"] == "high"
+    first = rig.queue.take()
+    assert first is not None
+    assert (first.id, first.cls) == (ids[which], SendClass.HIGH)
+    assert rig.books.difference(rig.queue.waiting()) == 0
+    rest = []
+    refilling = asyncio.create_task(rig.queue.refill())
+    while rig.queue.total() > rig.queue.taken():
+        rest.append((await rig.queue.get()).id)
+    refilling.cancel()
+    assert rest == [send_id for at, send_id in enumerate(ids) if at != which]
+
+
+async def test_a_class_change_keeps_the_attempts_of_a_send_that_waits_for_its_retry() -> None:
+    rig = Rig()
+    (send_id,) = await bulk_ids(rig, 1)
+    record = rig.queue.take()
+    assert record is not None
+    record.attempts = 3
+    rig.queue.defer(record, 10**18)
+    assert (await rig.acceptor.reclass(send_id, "reply")).status == 200
+    moved = rig.queue.take()
+    assert moved is not None
+    assert (moved.cls, moved.attempts) == (SendClass.REPLY, 3)
+
+
+async def test_a_send_that_is_under_way_or_has_ended_keeps_its_class() -> None:
+    rig = Rig()
+    (send_id,) = await bulk_ids(rig, 1)
+    record = rig.queue.take()
+    assert record is not None
+    assert (await rig.acceptor.reclass(send_id, "high")).status == 409
+    rig.queue.settle(record)
+    await rig.store.submit(Change(settled=[settled(record)]))
+    assert (await rig.acceptor.reclass(send_id, "high")).status == 409
+
+
+async def test_a_class_that_is_none_and_a_send_that_is_none_are_refused() -> None:
+    rig = Rig()
+    (send_id,) = await bulk_ids(rig, 1)
+    assert (await rig.acceptor.reclass(send_id, "urgent")).status == 400
+    assert (await rig.acceptor.reclass(send_id, None)).status == 400
+    assert (await rig.acceptor.reclass("gw-00000000-1", "high")).status == 404
+    assert (await rig.acceptor.reclass(send_id, "bulk")).status == 200, "the class it has"

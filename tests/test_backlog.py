@@ -232,6 +232,23 @@ async def test_the_wake_up_of_a_cancelled_waiter_goes_to_the_next() -> None:
     assert first.cancelled()
 
 
+async def test_who_leaves_takes_no_wake_up_and_leaves_no_waiter() -> None:
+    store = MemoryStore()
+    queue = inbound_backlog(store, FakeClock())
+    for _ in range(3):
+        queue.leave(queue.expect_change())
+    getting = asyncio.create_task(queue.get())
+    await turns()
+    await pushed(store, queue, inbound(1))
+    assert (await getting).seq == 1
+    assert not queue._waiters
+    told = queue.expect_change()
+    await pushed(store, queue, inbound(2))
+    assert told.done()
+    queue.leave(told)
+    assert not queue._waiters
+
+
 async def test_a_timer_wakes_who_waits_for_a_delayed_record() -> None:
     store, clock = MemoryStore(), SystemClock()
     queue = inbound_backlog(store, clock)

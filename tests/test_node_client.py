@@ -63,7 +63,7 @@ class FakeNode:
 async def serving(node: FakeNode) -> AsyncIterator[None]:
     app = web.Application()
     app.router.add_post("/v1/users/login", node.login)
-    app.router.add_post("/{tail:.*}", node.other)
+    app.router.add_route("*", "/{tail:.*}", node.other)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -264,3 +264,37 @@ async def test_a_fixed_token_is_used_without_a_login_and_can_not_be_renewed(node
         await client.login()
     assert not error.value.was_sent
     await client.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "members"),
+    [
+        (lambda: web.json_response({"groups": [{"creator": "1", "participants": ["1", "2", "3", "3"]}]}), 2),
+        (lambda: web.json_response({"groups": [{"participants": ["2", "3"], "new": 1}]}), 2),
+        (lambda: web.json_response({"groups": [{"creator": "1", "participants": ["1"]}]}), None),
+        (lambda: web.json_response({"groups": [{"subject": "x"}]}), None),
+        (lambda: web.json_response({"groups": []}), None),
+        (lambda: web.json_response({"groups": [{"participants": [1]}]}), None),
+        (lambda: web.json_response({"errors": [{"code": 1006}]}, status=404), None),
+        (lambda: web.Response(text="<html>"), None),
+        (lambda: web.Response(body=b"\xff"), None),
+    ],
+)
+async def test_the_members_of_a_group_are_those_besides_us(
+    node: FakeNode, client: NodeClient, answer: Callable[[], web.Response], members: int | None
+) -> None:
+    async def on_send(_request: web.Request) -> web.Response:
+        return answer()
+
+    node.on_send = on_send
+    assert await client.group_members("15550100999-1690000000/../x?y") == members
+    assert node.requests == [("/v1/groups/15550100999-1690000000/../x?y", b"")]
+
+
+async def test_a_node_that_does_not_answer_about_a_group_is_an_error(
+    node: FakeNode, client: NodeClient
+) -> None:
+    await client.login()
+    async with client_of(1) as away:
+        with pytest.raises(NodeError):
+            await away.group_members("1-2")

@@ -6,6 +6,7 @@ import json
 import pytest
 from builders import (
     CONTACT,
+    GROUP,
     MemoryStore,
     cloud_body,
     inbound_backlog,
@@ -35,6 +36,7 @@ class Rig:
         self.events = inbound_backlog(self.store, self.clock)
         self.books = Books()
         self.charged: list[tuple[TpsKind, int, int]] = []
+        self.told: list[tuple[TpsKind, str, str]] = []
         self.receiver = Receiver(
             self.store,
             STORE_MAX,
@@ -48,6 +50,7 @@ class Rig:
             self.books,
             lambda kind, count, now_ns: self.charged.append((kind, count, now_ns)),
             self.clock,
+            lambda kind, message_id, participant, now_ns: self.told.append((kind, message_id, participant)),
         )
 
     async def receive(self, body: bytes) -> int:
@@ -293,6 +296,31 @@ async def test_duplicates_are_not_charged() -> None:
     await rig.receive(body)
     await rig.receive(body)
     assert sorted(kind for kind, _, _ in rig.charged) == [TpsKind.RECEIVE, TpsKind.DELIVERED]
+
+
+async def test_receipts_are_told_with_message_and_participant_in_every_shape_they_come_in() -> None:
+    rig = Rig()
+    onprem = {**status("a", "delivered", "member 1"), "group_id": GROUP}
+    cloud = {
+        **status("b", "read", GROUP),
+        "recipient_type": "group",
+        "recipient_participant_id": "member 2",
+    }
+    await rig.receive(onprem_body(statuses=[onprem, status("c", "read"), status("d", "sent")]))
+    await rig.receive(cloud_body({"statuses": [cloud, status("e", "failed")], "messages": [message()]}))
+    assert rig.told == [
+        (TpsKind.DELIVERED, "a", "member 1"),
+        (TpsKind.READ, "c", CONTACT),
+        (TpsKind.READ, "b", "member 2"),
+    ]
+
+
+async def test_a_receipt_that_comes_again_is_not_told_again() -> None:
+    rig = Rig()
+    body = onprem_body(statuses=[status(), status()])
+    await rig.receive(body)
+    await rig.receive(body)
+    assert rig.told == [(TpsKind.DELIVERED, "gBGG1", CONTACT)]
 
 
 async def test_a_caller_that_goes_away_undoes_nothing() -> None:

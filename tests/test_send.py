@@ -9,10 +9,14 @@ from contextlib import asynccontextmanager
 import pytest
 from builders import CONTACT, FakeAlarm, MemoryStore, send, send_backlog, turns
 
+from gateway.budget.fanout import EXPIRY_NS, HUSH_NS, FanOut
+from gateway.budget.groups import GroupSizes
+from gateway.budget.ratios import Ratios
 from gateway.clock import NS_PER_MS, FakeClock
 from gateway.dialects.dialect import Answer
 from gateway.errors import NodeError, StoreError
 from gateway.events import Kind, Outcome, SendClass, SendRecord
+from gateway.outbound.front import Front
 from gateway.outbound.outcomes import Effect
 from gateway.outbound.pace import PAUSE_BULK_MS, PAUSE_MIN_MS, Pacer
 from gateway.outbound.send import OUTAGE_SENDS, RETRY_MAX_MS, RETRY_MIN_MS, Sender
@@ -39,6 +43,7 @@ class FakeNode:
         self.calls: list[str] = []
         self.bodies: list[bytes] = []
         self.login_error: NodeError | None = None
+        self.has_token = True
 
     async def send(self, body: bytes) -> Answer:
         self.calls.append("send")
@@ -53,6 +58,7 @@ class FakeNode:
         self.calls.append("login")
         if self.login_error is not None:
             raise self.login_error
+        self.has_token = True
 
     async def check_contact(self, to: str) -> None:
         self.calls.append(f"contact {to}")
@@ -63,10 +69,18 @@ class Unlimited:
 
     def __init__(self) -> None:
         self.granted = 0
+        self.slowed = 0
+        self.successes = 0
 
     def try_send(self, now_ns: int) -> int:
         self.granted += 1
         return now_ns
+
+    def slow_down(self, now_ns: int) -> None:
+        self.slowed += 1
+
+    def succeeded(self, now_ns: int) -> None:
+        self.successes += 1
 
 
 class Rig:
@@ -78,7 +92,11 @@ class Rig:
         self.queue = send_backlog(self.store, self.clock)
         self.alarm = FakeAlarm(self.clock)
         self.budget = Unlimited()
-        self.pacer = Pacer(self.queue, self.budget, self.alarm, self.clock)
+        self.fanout = FanOut(10)
+        self.sizes = GroupSizes(Ratios(), asks=False)
+        front = Front(self.queue, self.fanout, self.sizes)
+        self.pacer = Pacer(self.queue, self.budget, self.alarm, self.clock, front)
+        self.fanout.on_room = self.pacer.ring
         self.node = FakeNode(*script)
         self.books = Books()
         self.sender = Sender(
@@ -93,9 +111,9 @@ class Rig:
         )
         self._seq = 0
 
-    async def accept(self, cls: SendClass = SendClass.NORMAL) -> SendRecord:
+    async def accept(self, cls: SendClass = SendClass.NORMAL, *, is_group: bool = False) -> SendRecord:
         self._seq += 1
-        record = send(self._seq, cls, body=b"%d" % self._seq)
+        record = send(self._seq, cls, body=b"%d" % self._seq, is_group=is_group)
         entries = accepted_entries([(Kind.SEND, 1)])
 
         def on_commit() -> None:
@@ -160,6 +178,40 @@ async def test_a_send_that_is_refused_for_good_fails_at_once() -> None:
 
 
 # -- login and contacts
+
+
+async def test_nothing_is_granted_before_the_first_login() -> None:
+    """What was granted during it would all go at the moment it ends, more than fits into a second."""
+    rig = Rig()
+    rig.node.has_token = False
+    granted_at_login: list[int] = []
+    login = rig.node.login
+
+    async def slow_login() -> None:
+        await turns(5)
+        granted_at_login.append(rig.budget.granted)
+        await login()
+
+    rig.node.login = slow_login  # type: ignore[method-assign]
+    first, second = await rig.accept(), await rig.accept()
+    async with rig.working(workers=4):
+        await turns(20)
+        assert granted_at_login == [0]
+        assert rig.node.calls == ["login", "send", "send"]
+        assert rig.outcome(first) is rig.outcome(second) is Outcome.DELIVERED
+
+
+async def test_a_first_login_that_is_refused_pauses_and_is_tried_again() -> None:
+    rig = Rig()
+    rig.node.has_token = False
+    rig.node.login_error = NodeError("login refused: HTTP 401", was_sent=False)
+    record = await rig.accept()
+    async with rig.working():
+        assert rig.pacer.paused_ms() == PAUSE_MIN_MS
+        assert rig.budget.granted == 0
+        rig.node.login_error = None
+        await rig.pass_ms(PAUSE_MIN_MS)
+        assert rig.outcome(record) is Outcome.DELIVERED
 
 
 async def test_an_expired_token_costs_a_login_and_no_attempt() -> None:
@@ -414,3 +466,46 @@ async def test_sends_that_are_the_trouble_themselves_do_not_hold_the_others_up()
             await rig.pass_ms(RETRY_MAX_MS)
         assert [rig.outcome(record) for record in good] == [Outcome.DELIVERED] * len(good)
         assert [rig.outcome(record) for record in bad] == [Outcome.FAILED] * 3
+
+
+# -- what a send has caused
+
+
+async def test_a_group_send_is_named_by_the_answer_and_its_receipts_make_room() -> None:
+    rig = Rig()
+    await rig.accept(is_group=True)
+    second = await rig.accept(is_group=True)
+    single = await rig.accept()
+    async with rig.working():
+        expected = rig.fanout.outstanding
+        assert expected == rig.sizes.ratios.expected(256)
+        await rig.pass_ms(HUSH_NS // NS_PER_MS)
+        assert (rig.outcome(second), rig.outcome(single)) == (None, Outcome.DELIVERED)
+        assert rig.sizes.ratios.watched() == 1, "FakeNode calls all by one name"
+        for at in range(expected):
+            rig.fanout.arrived("gBGG1", f"member {at}", rig.clock.now_ns())
+        assert rig.fanout.outstanding == 0
+        await rig.pass_ms(3 * 256 * 1000 // 10)  # the gap after a large one
+        assert rig.outcome(second) is Outcome.DELIVERED
+
+
+@pytest.mark.parametrize("answer", [TROUBLE, LOGIN, CONTACT_MISSING, BUSY, SPAM, REFUSED, AWAY])
+async def test_a_group_send_that_was_not_taken_causes_nothing(answer: Answer | NodeError) -> None:
+    rig = Rig(*[answer] * 20)
+    await rig.accept(is_group=True)
+    async with rig.working():
+        assert rig.fanout.outstanding == 0
+        assert rig.fanout.entries() == 0
+        assert not rig.pacer.front._opened
+
+
+async def test_what_a_group_send_without_an_answer_may_have_caused_is_expected_until_it_expires() -> None:
+    rig = Rig(SILENT)
+    record = await rig.accept(is_group=True)
+    async with rig.working():
+        assert rig.fanout.outstanding == rig.sizes.ratios.expected(256)
+        assert not rig.pacer.front._opened
+        await rig.pass_ms(EXPIRY_NS // NS_PER_MS - 1)
+        assert rig.outcome(record) is None
+        await rig.pass_ms(3 * 256 * 1000 // 10)
+        assert rig.outcome(record) is Outcome.DELIVERED

@@ -279,3 +279,19 @@ async def test_a_store_that_failed_takes_nothing_more(
             await call(store)
     assert len(failures) == 2
     await sqlite.close()
+
+
+async def test_a_send_that_is_given_another_class_has_it_after_reopening(opener: Opener) -> None:
+    store = await opener.open()
+    await store.submit(Change(sends=[send(1, SendClass.BULK), send(2, SendClass.BULK)]))
+    moved = await store.reclass_send(1, SendClass.BULK, SendClass.HIGH)
+    assert moved is not None
+    assert (moved.seq, moved.cls, moved.body) == (1, SendClass.HIGH, send(1).body)
+    assert await store.reclass_send(1, SendClass.BULK, SendClass.REPLY) is None, "it is not there any more"
+    await opener.close()
+    store = await opener.open()
+    assert [record.seq for record in await store.read_sends(SendClass.HIGH, 0, 9)] == [1]
+    assert [record.seq for record in await store.read_sends(SendClass.BULK, 0, 9)] == [2]
+    status = await store.find_send(store.send_id(1))
+    assert status is not None
+    assert status.cls is SendClass.HIGH

@@ -46,8 +46,9 @@ def size(low: str, high: str, meaning: str, variable: str | None = None) -> msgs
     return _meta(SIZE, meaning, parse_size_bytes(low), parse_size_bytes(high), variable=variable)
 
 
-def percent(low: int, high: int, meaning: str, default_words: str) -> msgspec.Meta:
-    return _meta(PERCENT, meaning, low, high, default_words=default_words)
+def percent(low: int, high: int, meaning: str, default_words: str | None = None) -> msgspec.Meta:
+    extra = {} if default_words is None else {"default_words": default_words}
+    return _meta(PERCENT, meaning, low, high, **extra)
 
 
 def switch(meaning: str) -> msgspec.Meta:

@@ -50,6 +50,17 @@ def problems_of(settings: Settings) -> list[str]:
         problems.append(
             f"GATEWAY_TPS_COST: send={s.tps_cost.send} never fits into GATEWAY_TPS={s.tps}; lower one or raise the other"
         )
+    shards = int(s.shards)
+    if s.shard_index >= shards:
+        problems.append(
+            f"GATEWAY_SHARD_INDEX={s.shard_index}: there is no such shard of GATEWAY_SHARDS={shards}; "
+            f"expected 0 to {shards - 1}"
+        )
+    if s.tps < shards:
+        problems.append(
+            f"GATEWAY_TPS={s.tps}: less than one event a second for each of GATEWAY_SHARDS={shards}; "
+            "expected the whole number's plan"
+        )
     if s.backend_backoff_min_ms > s.backend_backoff_max_ms:
         problems.append(
             f"GATEWAY_BACKEND_BACKOFF_MIN='{show_duration(s.backend_backoff_min_ms)}': more than "

@@ -73,6 +73,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "5%; where TPS_COST charges no receipts: 0%",
         ),
     ] = 5
+    send_floor_percent: Annotated[
+        int,
+        fields.percent(
+            0,
+            50,
+            "Share of TPS that sends keep when arrivals alone fill it; above 0 the limit may be passed by it.",
+        ),
+    ] = 0
+    bulk_floor_percent: Annotated[
+        int, fields.percent(0, 50, "Share of sends that are bulk while bulk waits, whatever else does.")
+    ] = 5
+    reply_share_percent: Annotated[
+        int, fields.percent(50, 100, "Most of all sends that are replies while other sends wait.")
+    ] = 80
+    shards: Annotated[
+        Literal["1", "2", "4", "8", "16", "32"],
+        fields.choice("Shards of the number's node; each has a gateway with its part of TPS."),
+    ] = "1"
+    shard_index: Annotated[int, fields.count(0, 31, "Which of the SHARDS this gateway serves, from 0.")] = 0
 
     # The node
     node_url: Annotated[
@@ -110,6 +129,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     send_retention_ms: Annotated[
         int, fields.duration("1m", "30d", "How long the status of a finished send can be asked.")
     ] = parse_duration_ms("24h")
+
+    pair_limit_interval_ms: Annotated[
+        int,
+        fields.duration("0s", "1h", "Least mean time between sends to one recipient; 0s: no such limit."),
+    ] = 0
+    pair_limit_burst: Annotated[
+        int, fields.count(1, 1_000, "Sends to one recipient at once, paid back at that pace.")
+    ] = 45
 
     # Webhooks from the node
     webhook_path: Annotated[
@@ -204,6 +231,7 @@ CLOUD_PRESET: Final[dict[str, Any]] = {
     "tps": 80,
     "tps_cost": TpsCost(receive=1, send=1, delivered=0, read=0),
     "node_url": "https://graph.facebook.com/v23.0",
+    "pair_limit_interval_ms": parse_duration_ms("6s"),
 }
 """Defaults that differ where `dialect` is cloud."""
 

@@ -52,6 +52,10 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     place: Place
     is_group: bool = False
     """`lane` is a group's id."""
+    message_id: str = ""
+    """Of a status: WhatsApp's id of the message it is about."""
+    participant: str = ""
+    """Of a status: whose it is, in a group the member; empty when the body does not say."""
 
 
 class Webhook(msgspec.Struct, gc=False):
@@ -188,7 +192,15 @@ def _status_event(status: wire.Status, place: Place) -> Event:
         # Lengths keep the fields apart, whatever is in them.
         parts = (status.id, recipient, participant, status.status or "")
         key = f"s{[len(part) for part in parts]}{''.join(parts)}"
-    return Event(kind, cls, key, status.group_id or recipient, place)
+    return Event(
+        kind,
+        cls,
+        key,
+        status.group_id or recipient,
+        place,
+        message_id=status.id or "",
+        participant=participant or recipient,
+    )
 
 
 def _select(body: bytes, wanted: set[Place]) -> bytes:

@@ -47,6 +47,7 @@ class Pushes(Protocol):
     def authorise(self, authorization: str | None) -> Answer | None: ...
     async def accept(self, body: bytes, priority: str | None) -> Answer: ...
     async def find(self, send_id: str) -> Answer: ...
+    async def reclass(self, send_id: str, priority: str | None) -> Answer: ...
     def refuse_large(self, limit_bytes: int) -> Answer: ...
 
 
@@ -89,6 +90,7 @@ class Ingest:
         app.router.add_get(self._webhook_path, self._verify)
         app.router.add_post("/v1/messages", self._push)
         app.router.add_get("/v1/messages/{id}", self._find)
+        app.router.add_patch("/v1/messages/{id}", self._reclass)
         if self._phone_id:
             # Another number's path is not found, or its messages would go out from ours.
             app.router.add_post(rf"/{{version:v\d+\.\d+}}/{self._phone_id}/messages", self._push)
@@ -146,6 +148,13 @@ class Ingest:
         if refusal is not None:
             return _answer(refusal)
         return _answer(await self._pushes.find(request.match_info["id"]))
+
+    async def _reclass(self, request: web.Request) -> web.Response:
+        refusal = self._pushes.authorise(request.headers.get("Authorization"))
+        if refusal is not None:
+            return _answer(refusal)
+        priority = request.headers.get(PRIORITY_HEADER)
+        return _answer(await self._pushes.reclass(request.match_info["id"], priority))
 
     def _draining(self) -> web.Response:
         response = self._refuse(503, "draining", "stopping\n")

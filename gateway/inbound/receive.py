@@ -49,8 +49,15 @@ class Receiver:
         books: Books,
         charge: Callable[[TpsKind, int, int], None],
         clock: Clock,
+        tell: Callable[[TpsKind, str, str, int], None] = lambda _kind, _message_id, _participant, _now_ns: (
+            None
+        ),
     ) -> None:
-        """`secret` (16 bytes) keys the fingerprints in `seen`; `charge` enters arrivals into the budget."""
+        """`secret` (16 bytes) keys the fingerprints in `seen`; `charge` enters arrivals into the budget.
+
+        `tell` is told of each receipt that is charged: (kind, WhatsApp's message id, participant, now_ns), once for each
+        such three.
+        """
         self._store = store
         self._store_max_bytes = store_max_bytes
         self._backlogs = backlogs
@@ -59,6 +66,7 @@ class Receiver:
         self._books = books
         self._charge = charge
         self._clock = clock
+        self._tell = tell
         self.pending = 0
         """Webhooks waiting for the disk."""
         self.webhooks = 0
@@ -157,3 +165,5 @@ class Receiver:
             kind = TPS_KIND.get(event.kind)
             if kind is not None:
                 self._charge(kind, 1, now_ns)
+                if kind is not TpsKind.RECEIVE:
+                    self._tell(kind, event.message_id, event.participant, now_ns)

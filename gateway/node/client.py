@@ -4,6 +4,7 @@ import asyncio
 import base64
 import logging
 from typing import Final
+from urllib.parse import quote
 
 import msgspec
 import orjson
@@ -25,6 +26,35 @@ class _User(msgspec.Struct):
 
 class _LoginBody(msgspec.Struct):
     users: list[_User] = []
+
+
+class _Group(msgspec.Struct):
+    participants: list[str] | None = None
+    creator: str = ""
+
+
+class _GroupsBody(msgspec.Struct):
+    groups: list[_Group] = []
+
+
+class _Sample(msgspec.Struct):
+    value: float = 0
+
+
+class _Metric(msgspec.Struct):
+    data: list[_Sample] = []
+
+
+class _AppStats(msgspec.Struct):
+    callback_queue_size: _Metric = msgspec.field(default_factory=_Metric)
+
+
+class _Stats(msgspec.Struct):
+    app: _AppStats = msgspec.field(default_factory=_AppStats)
+
+
+class _StatsBody(msgspec.Struct):
+    stats: _Stats = msgspec.field(default_factory=_Stats)
 
 
 class NodeClient:
@@ -52,6 +82,11 @@ class NodeClient:
         self._has_login = not token
         self._login_lock = asyncio.Lock()
         self.logins = 0
+
+    @property
+    def has_token(self) -> bool:
+        """Whether a request can go without a login first."""
+        return bool(self._token)
 
     async def send(self, body: bytes) -> Answer:
         """POST a send request with the token we have, logging in first when there is none.
@@ -100,6 +135,27 @@ class NodeClient:
         request = {"blocking": "wait", "contacts": [f"+{digits}"], "force_check": False}
         await self._call("POST", "/v1/contacts", orjson.dumps(request))
 
+    async def group_members(self, group_id: str) -> int | None:
+        """Members of a group without ourselves (GET /v1/groups/{id}, on-prem); None when the node does not say.
+
+        Only we can have created it, and the creator is among its participants.
+        Raises NodeError when no answer came.
+        """
+        if not self._token:
+            await self.login()
+        response = await self._call("GET", f"/v1/groups/{quote(group_id, safe='')}", b"")
+        return _members(response)
+
+    async def callback_queue(self) -> int | None:
+        """Callbacks waiting at the node (GET /v1/stats/app, on-prem); None when it does not say. Never raises."""
+        if not self._token:
+            return None
+        try:
+            response = await self._call("GET", "/v1/stats/app", b"")
+        except NodeError:
+            return None
+        return _callback_queue(response)
+
     async def _call(self, method: str, path: str, body: bytes) -> Response:
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         response = await self._http.request(method, self._base_url + path, body, headers)
@@ -121,6 +177,29 @@ def _token(response: Response) -> str:
         if users and users[0].token:
             return users[0].token
     raise NodeError(f"login refused: HTTP {response.status}", was_sent=False)
+
+
+def _members(response: Response) -> int | None:
+    if response.status != 200:
+        return None
+    try:
+        groups = msgspec.json.decode(response.body, type=_GroupsBody).groups
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if not groups or groups[0].participants is None:
+        return None
+    return len(set(groups[0].participants) - {groups[0].creator}) or None
+
+
+def _callback_queue(response: Response) -> int | None:
+    if response.status != 200:
+        return None
+    try:
+        series = msgspec.json.decode(response.body, type=_StatsBody).stats.app.callback_queue_size.data
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    # In a cluster each CoreApp has a queue of its own.
+    return int(sum(sample.value for sample in series)) if series else None
 
 
 def _retry_after_s(response: Response) -> float | None:

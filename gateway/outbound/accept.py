@@ -139,6 +139,43 @@ class Acceptor:
         change.on_commit.append(on_commit)
         return change
 
+    async def reclass(self, send_id: str, priority: str | None) -> PushAnswer:
+        """Give a waiting send another class, for whoever is authorised. It survives retries and restarts.
+
+        409 for one that is under way or has ended.
+        """
+        codes = self._dialect.codes
+        new = _CLASSES.get((priority or "").strip().lower())
+        if new is None:
+            details = f"X-Gateway-Priority must be one of {', '.join(_CLASSES)}, not {priority!r}"
+            return self._refuse(
+                "invalid", Refusal(400, codes.invalid, "Parameter value is not valid", details)
+            )
+        status = await self._store.find_send(send_id)
+        if status is None:
+            return await self.find(send_id)
+        if status.state != "queued":
+            refusal = Refusal(409, codes.invalid, "Too late", f"the send is {status.state}")
+            return self._refuse("too_late", refusal)
+        if status.cls is not new and not await self._move(status, new):
+            refusal = Refusal(409, codes.invalid, "Too late", "the send is under way")
+            return self._refuse("too_late", refusal)
+        return await self.find(send_id)
+
+    async def _move(self, status: SendStatus, new: SendClass) -> bool:
+        seq = int(status.id.rpartition("-")[2])
+        try:
+            withdrawn = self._backlog.withdraw(seq, status.cls)
+        except KeyError:
+            return False
+        moved = await self._store.reclass_send(seq, status.cls, new)
+        assert moved is not None, f"{status.id} waited in class {status.cls.label} and is not on disk there"
+        if withdrawn is not None:
+            moved.attempts = withdrawn.attempts
+            moved.is_uncertain = withdrawn.is_uncertain
+        self._backlog.reinstate(moved)
+        return True
+
     async def find(self, send_id: str) -> PushAnswer:
         """The status of one send, for whoever is authorised."""
         status = await self._store.find_send(send_id)

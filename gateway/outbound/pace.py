@@ -2,14 +2,18 @@
 
 One lock, so sends are granted in order and the budget sees one question at a time. A send is chosen when
 its moment has come and not before: what arrives meanwhile in a higher class goes first.
+What must wait for something of its own (`front.py`: receipts of a group, a slot of its recipient) steps aside meanwhile.
 Between moments the pacer sleeps on a timer of the kernel; it never polls, and an idle gateway uses no CPU.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
+from gateway.budget.classes import ClassShares
 from gateway.clock import NS_PER_MS, Clock
 from gateway.events import SendClass, SendRecord
+from gateway.outbound.front import NEVER_NS, Front
 from gateway.store.backlog import ALL_CLASSES, Backlog
 
 PAUSE_MIN_MS: Final = 2_000
@@ -28,6 +32,12 @@ class Grants(Protocol):
     def try_send(self, now_ns: int) -> int:
         """Grant and count a send (returns `now_ns`), or say when to ask again."""
 
+    def slow_down(self, now_ns: int) -> None:
+        """The node asked us to slow down."""
+
+    def succeeded(self, now_ns: int) -> None:
+        """The node took a send."""
+
 
 class Alarm(Protocol):
     """How the pacer sleeps."""
@@ -42,8 +52,23 @@ class Alarm(Protocol):
 class Pacer:
     """Decides which send goes next, and when."""
 
-    def __init__(self, backlog: Backlog[SendRecord], budget: Grants, alarm: Alarm, clock: Clock) -> None:
+    def __init__(
+        self,
+        backlog: Backlog[SendRecord],
+        budget: Grants,
+        alarm: Alarm,
+        clock: Clock,
+        front: Front | None = None,
+        shares: ClassShares | None = None,
+    ) -> None:
+        """`front` is the front of `backlog`; without one nothing but the budget makes a send wait.
+
+        `shares` chooses among the classes that are ready; without one the order is strict.
+        """
         self._backlog = backlog
+        self.front = front or Front(backlog)
+        """Who sends tells it what became of what it was given."""
+        self._shares = shares or ClassShares(bulk_floor_percent=0, reply_share_percent=100)
         self._budget = budget
         self._alarm = alarm
         self._clock = clock
@@ -52,6 +77,12 @@ class Pacer:
         self._bulk_paused_until_ns = 0
         self._pauses_in_a_row = 0
         self._is_draining = False
+        self.is_prepared: Callable[[], bool] = lambda: True
+        self.prepare: Callable[[], Awaitable[None]] | None = None
+        """Awaited before a grant while it is not prepared (there is no token): what was granted during a login would
+        all go at the moment it ends, more than fits into a second."""
+        self.on_success: Callable[[], None] = lambda: None
+        """Called for each send that the node took."""
         self.prefers_fresh = False
         """Whether a send that was never tried goes before those that failed, which may be the trouble themselves."""
         self.pauses = 0
@@ -59,6 +90,7 @@ class Pacer:
     def drain(self) -> None:
         """Grant nothing more: whoever waits in `next` gets None."""
         self._is_draining = True
+        self.front.give_back(self._clock.now_ns())
         self._alarm.ring()
         self._backlog.wake_all()
 
@@ -74,16 +106,20 @@ class Pacer:
                     await self._alarm.wait_until(self._all_paused_until_ns)
                     continue
                 allowed = self._allowed(now_ns)
-                if not self._backlog.has_ready(allowed):
-                    await self._wait_for_work(now_ns)
+                ready, until_ns = self.front.look(allowed, now_ns, prefers_fresh=self.prefers_fresh)
+                if not ready:
+                    await self._wait_for_work(now_ns, until_ns)
+                    continue
+                if self.prepare is not None and not self.is_prepared():
+                    await self.prepare()
                     continue
                 free_at_ns = self._budget.try_send(now_ns)
                 if free_at_ns > now_ns:
                     await self._alarm.wait_until(free_at_ns)
                     continue
-                record = self._backlog.take(allowed, prefers_fresh=self.prefers_fresh)
-                assert record is not None, "a ready record has vanished between two lines without an await"
-                return record
+                cls = self._shares.choose(ready)
+                self._shares.sent(cls, ready)
+                return self.front.take(cls, now_ns)
             return None
 
     def _allowed(self, now_ns: int) -> int:
@@ -92,19 +128,38 @@ class Pacer:
             return ALL_CLASSES & ~(1 << SendClass.BULK)
         return ALL_CLASSES
 
-    async def _wait_for_work(self, now_ns: int) -> None:
-        """Until something may have become ready: a record, or the end of bulk's pause."""
-        if now_ns >= self._bulk_paused_until_ns:
+    async def _wait_for_work(self, now_ns: int, until_ns: int) -> None:
+        """Until something may go: a record is ready, `until_ns` or the end of bulk's pause has come, or `ring`."""
+        if now_ns < self._bulk_paused_until_ns:
+            until_ns = min(until_ns, self._bulk_paused_until_ns)
+        if until_ns == NEVER_NS:
             await self._backlog.wait_changed()
             return
+        assert until_ns > now_ns, "told to wait for a moment that has come"
+        changed = self._backlog.expect_change()
+        changed.add_done_callback(self._on_change)
         try:
-            async with asyncio.timeout((self._bulk_paused_until_ns - now_ns) / 1e9):
-                await self._backlog.wait_changed()
-        except TimeoutError:
-            return
+            await self._alarm.wait_until(until_ns)
+        finally:
+            changed.remove_done_callback(self._on_change)
+            self._backlog.leave(changed)
+
+    def _on_change(self, _changed: asyncio.Future[None]) -> None:
+        self._alarm.ring()
+
+    def ring(self) -> None:
+        """What a send waits for may have come (receipts, the size of a group): look again."""
+        self._alarm.ring()
+
+    def slow_down(self, retry_after_s: float | None) -> int:
+        """The node said that it is too much: a pause as by `pause_all`, and a lower ceiling after it."""
+        now_ns = self._clock.now_ns()
+        if now_ns >= self._all_paused_until_ns:
+            self._budget.slow_down(now_ns)
+        return self.pause_all(retry_after_s)
 
     def pause_all(self, retry_after_s: float | None) -> int:
-        """The node asked us to slow down: nothing goes until the time returned (monotonic ns).
+        """No send gets through now: nothing goes until the time returned (monotonic ns).
 
         Without a time given by the node the pause starts at 2 s and doubles with each in a row.
         """
@@ -133,8 +188,10 @@ class Pacer:
         return max(0, self._bulk_paused_until_ns - self._clock.now_ns()) // NS_PER_MS
 
     def succeeded(self) -> None:
-        """The node took a send: the next pause starts small again."""
+        """The node took a send: the next pause starts small again, and the ceiling may rise."""
         self._pauses_in_a_row = 0
+        self._budget.succeeded(self._clock.now_ns())
+        self.on_success()
 
     def paused_ms(self) -> int:
         """How much longer nothing at all is sent; 0 when sends may go."""

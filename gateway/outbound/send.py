@@ -26,6 +26,10 @@ OUTAGE_SENDS: Final = 3
 class Node(Protocol):
     """The node as a sender sees it."""
 
+    @property
+    def has_token(self) -> bool:
+        """Whether a send can go without a login first."""
+
     async def send(self, body: bytes) -> Answer:
         """Make the request. Raises NodeError when no answer came."""
 
@@ -52,6 +56,8 @@ class Sender:
     ) -> None:
         self._node = node
         self._pacer = pacer
+        pacer.is_prepared = lambda: node.has_token
+        pacer.prepare = self.log_in
         self._backlog = backlog
         self._attempts_max = attempts_max
         self._store = store
@@ -66,6 +72,14 @@ class Sender:
         self.effects = dict.fromkeys(Effect, 0)
         self.uncertain = 0
 
+    async def log_in(self) -> None:
+        """Get a token before anything is granted; sends pause when the node refuses."""
+        try:
+            await self._node.login()
+        except NodeError as error:
+            self._pacer.pause_all(None)
+            log.warning("no login, sends pause", extra={"error": str(error)})
+
     async def work(self) -> None:
         """One worker: one send at a time, until the pacer drains."""
         while (record := await self._pacer.next()) is not None:
@@ -79,10 +93,19 @@ class Sender:
         try:
             answer = await self._node.send(record.body)
         except NodeError as error:
+            if error.was_sent:
+                self._pacer.front.unanswered(record)
+            else:
+                self._pacer.front.refused(record, self._clock.now_ns())
             await self._no_answer(record, error)
             return
         effect = effect_of(answer)
         self.effects[effect] += 1
+        # Before anything is awaited: its receipts may be here already.
+        if effect is Effect.SENT:
+            self._pacer.front.named(record, answer.message_id, self._clock.now_ns())
+        else:
+            self._pacer.front.refused(record, self._clock.now_ns())
         match effect:
             case Effect.SENT:
                 self._pacer.succeeded()
@@ -103,7 +126,7 @@ class Sender:
                 self._looked_up.add(record.seq)
                 await self._repeat_after(record, lambda: self._node.check_contact(record.to))
             case Effect.PAUSE_ALL:
-                due_ns = self._pacer.pause_all(answer.retry_after_s)
+                due_ns = self._pacer.slow_down(answer.retry_after_s)
                 log.warning("node asks to slow down, sends pause", extra=_said(answer))
                 self._backlog.defer(record, due_ns)
             case Effect.PAUSE_BULK:

@@ -85,6 +85,8 @@ class Backlog(Generic[R]):
         self._looked_ns = 0
         """What became due until then was found by whoever looked, and is of a class not allowed now."""
         self._refill_wanted = asyncio.Event()
+        self._moving: set[int] = set()
+        """Sequence numbers withdrawn while the store gives them another class."""
 
     # -- in
 
@@ -123,12 +125,13 @@ class Backlog(Generic[R]):
     async def _refill_class(self, cls: int) -> None:
         page = await self._read_page(cls, self._tail_seq[cls], self._rings.room(cls))
         assert page, f"class {cls} has {self._on_disk[cls]} records on disk, none after {self._tail_seq[cls]}"
+        self._tail_seq[cls] = page[-1].seq
+        page = [record for record in page if record.seq not in self._moving]
         for record in page:
             entered = self._rings.push(cls, record, self._stamp_ms(record))
             assert entered, "a page larger than the room asked for"
             self.memory_bytes += len(record.body)
             self._wake_one()
-        self._tail_seq[cls] = page[-1].seq
         self._on_disk[cls] -= len(page)
         assert self._on_disk[cls] >= 0, self._on_disk[cls]
 
@@ -157,6 +160,10 @@ class Backlog(Generic[R]):
     def has_ready(self, allowed: int = ALL_CLASSES) -> bool:
         """Whether `take` would give a record now."""
         return max(self._look(allowed)) >= 0
+
+    def in_memory(self, cls: int) -> int:
+        """Records of a class that `take` may give, now or when they are due. Cheaper than asking it."""
+        return self._rings.depth(cls) + len(self._delayed[cls])
 
     def _look(self, allowed: int) -> tuple[int, int]:
         """The first allowed class with a delayed record that is due, and the first with a fresh one; -1 for none."""
@@ -187,15 +194,26 @@ class Backlog(Generic[R]):
 
     async def wait_changed(self) -> None:
         """Wait until a record may have become ready."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        self._set_timer()
+        waiter = self.expect_change()
         try:
             await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
                 self._wake_one()  # the wake-up was meant for whoever waits next
             raise
+
+    def expect_change(self) -> asyncio.Future[None]:
+        """A future that is done when a record may have become ready. Whoever stops waiting for it must `leave`."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self._set_timer()
+        return waiter
+
+    def leave(self, waiter: asyncio.Future[None]) -> None:
+        """Wait no longer with what `expect_change` gave. What it may have been told is for the caller to look at."""
+        if not waiter.done():
+            self._waiters.remove(waiter)
+            waiter.cancel()
 
     def defer(self, record: R, due_ns: int) -> None:
         """Give back a record taken, to be handed out again at `due_ns` (monotonic), before fresh ones."""
@@ -220,6 +238,56 @@ class Backlog(Generic[R]):
         # Bytes given back may be what a class waited for.
         if any(self._wants_refill(cls) for cls in range(len(self._on_disk))):
             self._refill_wanted.set()
+
+    def withdraw(self, seq: int, cls: int) -> R | None:
+        """Take a waiting record out, whatever is before it, to be given back with `reinstate`.
+
+        The record where it is in memory; None where it is on disk only. Raises KeyError for one that does not wait
+        in `cls` any more: someone works on it, it has ended, or it is being moved. Costs a walk over its class;
+        meant for an operator's hand, not for each record.
+        """
+        if seq in self._taken or seq in self._moving:
+            raise KeyError(seq)
+        delayed = [
+            (of_cls, entry) for of_cls, heap in enumerate(self._delayed) for entry in heap if entry[1] == seq
+        ]
+        if delayed:
+            of_cls, entry = delayed[0]
+            if of_cls != cls:
+                raise KeyError(seq)
+            self._delayed[cls].remove(entry)
+            heapq.heapify(self._delayed[cls])
+            found: R | None = entry[2]
+        elif seq > self._tail_seq[cls]:
+            self._on_disk[cls] -= 1
+            found = None
+        else:
+            found = self._withdraw_ready(seq, cls)
+        self._moving.add(seq)
+        if found is not None:
+            self.memory_bytes -= len(found.body)
+        return found
+
+    def _withdraw_ready(self, seq: int, cls: int) -> R:
+        found: R | None = None
+        for _ in range(self._rings.depth(cls)):
+            record = cast("R", self._rings.pop(1 << cls))
+            if record.seq == seq:
+                found = record
+            else:
+                self._rings.push(cls, record, self._stamp_ms(record))
+        if found is None:
+            raise KeyError(seq)
+        return found
+
+    def reinstate(self, record: R) -> None:
+        """Give back what was withdrawn, in the class it has now: ready before what is fresh there."""
+        self._moving.discard(record.seq)
+        self.memory_bytes += len(record.body)
+        now_ns = self._clock.now_ns()
+        heapq.heappush(self._delayed[record.cls], (now_ns, record.seq, record))
+        self._looked_ns = min(self._looked_ns, now_ns - 1)
+        self.wake_all()
 
     def wake_all(self) -> None:
         """Let every waiter look again, after something outside has changed."""
@@ -276,7 +344,7 @@ class Backlog(Generic[R]):
 
     def total(self) -> int:
         """Records not settled."""
-        return len(self._rings) + sum(self._on_disk) + len(self._taken) + self.delayed()
+        return len(self._rings) + sum(self._on_disk) + len(self._taken) + self.delayed() + len(self._moving)
 
     def waiting(self) -> dict[Kind, int]:
         """Events not settled, by kind."""

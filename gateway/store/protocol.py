@@ -111,6 +111,9 @@ class Store(Protocol):
     async def find_send(self, send_id: str) -> SendStatus | None:
         """The status of a send, while it is remembered."""
 
+    async def reclass_send(self, seq: int, old: SendClass, new: SendClass) -> SendRecord | None:
+        """Move a waiting send to another class, on disk, and return it; None when it does not wait in `old`."""
+
     async def forget(self, limits: MemoryLimits) -> bool:
         """Drop what has been remembered long enough, a bounded piece at a time; whether there is more."""
 

@@ -212,6 +212,21 @@ class SqliteFile:
         for chunk in _chunks(keys):
             self._db.execute(f"{statement} ({','.join('?' * len(chunk))})", chunk)
 
+    def reclass_send(self, seq: int, old: SendClass, new: SendClass) -> SendRecord | None:
+        """Give a waiting send another class, in one transaction; None when it does not wait in `old`."""
+        try:
+            with self._transaction():
+                moved = (
+                    "UPDATE send SET key = ? WHERE key = ? RETURNING recipient, is_group, body, accepted_ms"
+                )
+                rows = self._db.execute(moved, (_key(new, seq), _key(old, seq))).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"the store {self.path} could not move a send: {error}") from error
+        if not rows:
+            return None
+        to, is_group, body, accepted_ms = rows[0]
+        return SendRecord(seq, self.send_id(seq), new, to, bool(is_group), body, accepted_ms)
+
     def forget(self, limits: MemoryLimits) -> bool:
         """Drop what has been remembered long enough, oldest first; whether there is more to drop.
 

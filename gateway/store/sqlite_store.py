@@ -103,6 +103,9 @@ class SqliteStore:
     async def find_send(self, send_id: str) -> SendStatus | None:
         return await self._read(lambda file: file.find_send(send_id))
 
+    async def reclass_send(self, seq: int, old: SendClass, new: SendClass) -> SendRecord | None:
+        return await self._read(lambda file: file.reclass_send(seq, old, new))
+
     async def forget(self, limits: MemoryLimits) -> bool:
         return await self._read(lambda file: file.forget(limits))
 
