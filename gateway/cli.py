@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _EPILOG: Final = """\
 Settings are GATEWAY_* variables; `wa-gateway unit --environment-file` lists them all with their defaults.
-Exit status: 0 all is well, 2 wrong arguments, 74 the store failed, 78 wrong settings.
+Exit status: 0 all is well, 1 no gateway answers (budget), 2 wrong arguments, 74 the store failed, 78 wrong settings.
 """
 
 _UNIT_COMMAND: Final = "/usr/bin/wa-gateway"
@@ -42,6 +42,10 @@ def main(argv: list[str] | None = None) -> int:
             return _run()
         case "check":
             return _check(shows_settings=options.print)
+        case "budget":
+            from gateway.ops.budget_command import run as budget  # noqa: PLC0415
+
+            return budget(options, os.environ)
         case _:
             return _unit(is_environment_file=options.environment_file)
 
@@ -88,6 +92,15 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print every variable, commented out, for /etc/default/wa-gateway instead",
     )
+    from gateway.ops import budget_command  # noqa: PLC0415
+
+    budget = command(
+        "budget",
+        "show what the number's TPS is used for, or plan a campaign",
+        budget_command.DESCRIPTION,
+    )
+    budget.formatter_class = argparse.RawDescriptionHelpFormatter
+    budget_command.add_arguments(budget)
     command(
         "demo",
         "show the gateway at work on a simulated number",

@@ -185,6 +185,56 @@ async def test_instant_reply_is_sent_to_the_chat_before_pushes(tmp_path: Path) -
     assert (status_of_send["state"], status_of_send["node_id"]) == ("sent", "wa2")
 
 
+async def test_a_group_send_is_sized_tracked_and_cleared_by_its_receipts(tmp_path: Path) -> None:
+    """The second message to a large group waits for the receipts of the first one, a single chat does not."""
+    group, sent = "15550100999-1690000000", []
+    asked: list[str] = []
+    single_sent = asyncio.Event()
+
+    async def login(_request: web.Request) -> web.Response:
+        return web.json_response({"users": [{"token": "t"}]})
+
+    async def info(request: web.Request) -> web.Response:
+        asked.append(request.match_info["id"])
+        participants = [str(member) for member in range(41)]
+        return web.json_response({"groups": [{"creator": "0", "participants": participants}]})
+
+    async def send(request: web.Request) -> web.Response:
+        sent.append((await request.json())["to"])
+        if sent[-1] != group:
+            single_sent.set()
+        return web.json_response({"messages": [{"id": f"wa{len(sent)}"}]}, status=201)
+
+    app = web.Application()
+    app.router.add_post("/v1/users/login", login)
+    app.router.add_get("/v1/groups/{id}", info)
+    app.router.add_post("/v1/messages", send)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    node_url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    backend = RecordingBackend()
+    async with backend.serving(), running_gateway(tmp_path, backend.port, NODE_URL=node_url) as gateway:
+        for to in (group, group, "15550100111"):
+            extra = {"recipient_type": "group"} if to == group else {}
+            body = {"to": to, "type": "text", "text": {"body": "news"}, **extra}
+            assert (await gateway.push(json.dumps(body).encode()))[0] == 202
+        await single_sent.wait()
+        metrics = await gateway.metrics()
+        assert (asked, sent) == ([group], [group, "15550100111"])
+        assert metrics["gateway_fanout_outstanding"] == 38
+        assert metrics["gateway_fanout_held"] == 1
+        assert metrics["gateway_group_sizes_known"] == 1
+        receipts = [
+            {"id": "wa1", "status": "delivered", "recipient_id": str(member), "group_id": group}
+            for member in range(1, 39)
+        ]
+        assert await gateway.webhook(json.dumps({"statuses": receipts}).encode()) == 200
+        metrics = await gateway.metrics()
+        assert metrics["gateway_fanout_outstanding"] == 0
+    await runner.cleanup()
+
+
 async def test_metrics_page_is_what_prometheus_reads(tmp_path: Path) -> None:
     backend = RecordingBackend()
     async with backend.serving(), running_gateway(tmp_path, backend.port) as gateway:

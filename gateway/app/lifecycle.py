@@ -13,6 +13,7 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.app.budget_page import budget_page, change_plan
 from gateway.app.page import metrics_page
 from gateway.app.parts import Parts
 from gateway.clock import Clock
@@ -78,7 +79,12 @@ class Gateway:
         started_wall_ms = self._clock.wall_ms()
         self.parts = parts = Parts(self._settings, self._clock, self._rng, self._on_store_failure)
         ingest = self._ingest()
-        admin = Admin(self.checks, lambda: metrics_page(parts, ingest, started_wall_ms, self._log_dropped))
+        admin = Admin(
+            self.checks,
+            lambda: metrics_page(parts, ingest, started_wall_ms, self._log_dropped),
+            lambda: budget_page(parts),
+            lambda authorization, body: change_plan(parts, authorization, body),
+        )
         runners = [
             web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=ANSWERS_OUT_S)
             for app in (ingest.application(), admin.application())
@@ -93,6 +99,9 @@ class Gateway:
                 ]
                 background.append(tasks.create_task(self._clean_up(), name="clean-up"))
                 background.append(tasks.create_task(self._feed_watchdog(), name="watchdog"))
+                background.append(tasks.create_task(parts.asker.work(), name="ask for groups"))
+                if parts.watch is not None:
+                    background.append(tasks.create_task(parts.watch.work(), name="watch the node"))
                 workers = self._start_workers(tasks)
                 try:
                     self._announce_ready()

@@ -118,7 +118,48 @@ def _outbound_families(parts: Parts) -> list[Family]:
                 ({"scope": "bulk"}, pacer.bulk_paused_ms() / 1000),
             ],
         ),
+        *_fan_out_families(parts),
         counter("gateway_logins_total", "Logins at the node.", [({}, parts.node.logins)]),
+        gauge(
+            "gateway_node_callback_queue",
+            "Callbacks waiting at the node, as of the last look; absent before the first.",
+            [({}, size)] if parts.watch and (size := parts.watch.callback_queue) is not None else [],
+        ),
+    ]
+
+
+def _fan_out_families(parts: Parts) -> list[Family]:
+    fanout, sizes, front = parts.fanout, parts.sizes, parts.pacer.front
+    return [
+        gauge(
+            "gateway_fanout_outstanding",
+            "Receipts that group sends have caused and that have not come.",
+            [({}, fanout.outstanding if fanout is not None else 0)],
+        ),
+        gauge(
+            "gateway_fanout_sends",
+            "Group sends whose receipts are expected.",
+            [({}, fanout.entries() if fanout is not None else 0)],
+        ),
+        gauge(
+            "gateway_fanout_early_ids",
+            "Ids whose receipts came before the answer to their send.",
+            [({}, fanout.early() if fanout is not None else 0)],
+        ),
+        gauge("gateway_fanout_held", "Group sends that wait for receipts.", [({}, front.held())]),
+        gauge("gateway_pair_limited", "Sends that wait for their recipient's slot.", [({}, front.booked())]),
+        gauge(
+            "gateway_pair_recipients",
+            "Recipients the pair limit remembers.",
+            [({}, len(parts.pairs) if parts.pairs is not None else 0)],
+        ),
+        gauge("gateway_group_sizes_known", "Groups whose size is known.", [({}, sizes.known())]),
+        gauge(
+            "gateway_receipts_watched", "Sends whose receipts are counted.", [({}, sizes.ratios.watched())]
+        ),
+        counter(
+            "gateway_group_asks_failed_total", "Sizes the node did not tell.", [({}, parts.asker.failures)]
+        ),
     ]
 
 

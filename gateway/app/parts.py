@@ -6,8 +6,16 @@ from collections.abc import Callable
 
 from gateway._fast.seen import SeenSet
 from gateway.app.bridges import HttpBackend, InstantReplies
+from gateway.budget.classes import ClassShares
+from gateway.budget.fanout import FanOut
+from gateway.budget.groups import GroupSizes
+from gateway.budget.history import SecondsHistory
+from gateway.budget.metered import keep_history
+from gateway.budget.pairs import PairLimit
+from gateway.budget.ratios import Ratios
+from gateway.budget.shards import shard_part
 from gateway.budget.tps import TpsBudget
-from gateway.clock import Clock
+from gateway.clock import NS_PER_MS, Clock
 from gateway.config import Settings
 from gateway.dialects.cloud import Cloud
 from gateway.dialects.dialect import Dialect
@@ -18,9 +26,12 @@ from gateway.http.client import HttpClient, tls_context
 from gateway.inbound.forward import Forwarder
 from gateway.inbound.receive import Receiver
 from gateway.node.client import NodeClient
+from gateway.node.groups import GroupAsker
+from gateway.node.watch import NodeWatch
 from gateway.ops.metrics import Queue
 from gateway.outbound.accept import Acceptor
 from gateway.outbound.alarm import KernelAlarm
+from gateway.outbound.front import Front
 from gateway.outbound.pace import Pacer
 from gateway.outbound.send import Sender
 from gateway.store.backlog import Backlog
@@ -56,7 +67,17 @@ class Parts:
         }
         self.books = Books(self.store.recovered.books)
         costs = {kind: settings.tps_cost.of(kind) for kind in TpsKind}
-        self.budget = TpsBudget(settings.tps, costs, settings.tps_headroom_percent, clock.now_ns())
+        self.plan_tps = settings.tps
+        """The whole number's plan; `set_plan` changes it."""
+        self.budget = TpsBudget(
+            shard_part(settings.tps, int(settings.shards), settings.shard_index),
+            costs,
+            settings.tps_headroom_percent,
+            clock.now_ns(),
+            send_floor_percent=settings.send_floor_percent,
+        )
+        self.history = SecondsHistory(clock.now_ns())
+        keep_history(self.budget, self.history)
         self._build_inbound(rng)
         self._build_outbound(rng)
         self._build_doors()
@@ -136,10 +157,46 @@ class Parts:
         for send_class, count in store.recovered.send_counts.items():
             self.sends.restore(send_class, count, {Kind.SEND: count})
         self._alarm = KernelAlarm()
-        self.pacer = Pacer(self.sends, self.budget, self._alarm, clock)
+        self._build_fan_out()
+        shares = ClassShares(settings.bulk_floor_percent, settings.reply_share_percent)
+        front = Front(self.sends, self.fanout, self.sizes, self.pairs)
+        self.pacer = Pacer(self.sends, self.budget, self._alarm, clock, front, shares)
+        self.asker = GroupAsker(self.node, self.sizes, self.pacer.ring, clock)
+        self.sizes.on_wanted = self.asker.wake
+        if self.fanout is not None:
+            self.fanout.on_room = self.pacer.ring
+        self.watch: NodeWatch | None = None
+        if settings.dialect == "onprem":
+            self.watch = NodeWatch(
+                self.node, lambda: self.budget.tps, lambda: self.budget.slow_down(clock.now_ns())
+            )
+            self.pacer.on_success = self.watch.sent
         self.sender = Sender(
             self.node, self.pacer, self.sends, settings.send_attempts, store, self.books, clock, rng
         )
+
+    def _build_fan_out(self) -> None:
+        """What holds a send back besides the budget: receipts that groups owe, and the pair limit."""
+        settings = self.settings
+        cost = settings.tps_cost.delivered
+        self.fanout = FanOut(self.budget.tps, cost) if cost else None
+        # Without a window nobody needs the size of a group.
+        self.sizes = GroupSizes(Ratios(), asks=settings.dialect == "onprem" and self.fanout is not None)
+        self.pairs: PairLimit | None = None
+        if settings.pair_limit_interval_ms:
+            self.pairs = PairLimit(settings.pair_limit_interval_ms * NS_PER_MS, settings.pair_limit_burst)
+
+    def _charge_arrival(self, kind: TpsKind, count: int, now_ns: int) -> None:
+        self.budget.charge(kind, count, now_ns)
+        if self.fanout is not None:
+            self.fanout.charge_arrival(count * self.settings.tps_cost.of(kind), now_ns)
+
+    def _tell_receipt(self, kind: TpsKind, message_id: str, participant: str, now_ns: int) -> None:
+        is_read = kind is TpsKind.READ
+        self.sizes.ratios.arrived(message_id, is_read=is_read)
+        # Without a name a read can't be told from the delivered of the same phone.
+        if self.fanout is not None and (participant or not is_read):
+            self.fanout.arrived(message_id, participant, now_ns)
 
     def _build_doors(self) -> None:
         settings, store = self.settings, self.store
@@ -156,8 +213,9 @@ class Parts:
             seen,
             store.secret,
             self.books,
-            self.budget.charge,
+            self._charge_arrival,
             self.clock,
+            self._tell_receipt,
         )
         self.acceptor = Acceptor(
             store,
@@ -171,6 +229,16 @@ class Parts:
         )
         self.instant_replies = InstantReplies(self.acceptor, self.dialect)
         self.message_forwarder.replies = self.instant_replies
+
+    def set_plan(self, plan_tps: int) -> None:
+        """Change the number's plan (events a second) until the next start; the next grant already keeps it."""
+        settings = self.settings
+        part = shard_part(plan_tps, int(settings.shards), settings.shard_index)
+        self.plan_tps = plan_tps
+        self.budget.set_tps(part, self.clock.now_ns())
+        if self.fanout is not None:
+            self.fanout.tps = part
+        self.pacer.ring()
 
     async def close(self) -> None:
         """Close the store, with what was submitted on disk, and all connections."""

@@ -1,4 +1,4 @@
-"""The admin listener: health, readiness, metrics. Read-only."""
+"""The admin listener: health, readiness, metrics, the budget. GET never changes anything."""
 
 from collections.abc import Callable, Mapping
 
@@ -9,10 +9,21 @@ from aiohttp import web
 class Admin:
     """The routes of the admin listener."""
 
-    def __init__(self, checks: Callable[[], Mapping[str, bool]], metrics: Callable[[], bytes]) -> None:
-        """`checks` names what must be true to take work; `metrics` renders the exposition."""
+    def __init__(
+        self,
+        checks: Callable[[], Mapping[str, bool]],
+        metrics: Callable[[], bytes],
+        budget: Callable[[], bytes],
+        change_plan: Callable[[str | None, bytes], tuple[int, bytes]],
+    ) -> None:
+        """`checks` names what must be true to take work; `metrics` renders the exposition, `budget` the report's JSON.
+
+        `change_plan` is given the Authorization header and the body of a PUT, and says how it is answered.
+        """
         self._checks = checks
         self._metrics = metrics
+        self._budget = budget
+        self._change_plan = change_plan
 
     def application(self) -> web.Application:
         """An aiohttp application with these routes."""
@@ -20,6 +31,8 @@ class Admin:
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._exposition)
+        app.router.add_get("/v1/budget", self._budget_report)
+        app.router.add_put("/v1/budget", self._budget_change)
         return app
 
     async def _healthz(self, _request: web.Request) -> web.Response:
@@ -35,3 +48,13 @@ class Admin:
     async def _exposition(self, _request: web.Request) -> web.Response:
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         return web.Response(body=self._metrics(), headers=headers)
+
+    async def _budget_report(self, _request: web.Request) -> web.Response:
+        return web.Response(body=self._budget(), content_type="application/json")
+
+    async def _budget_change(self, request: web.Request) -> web.Response:
+        # A page in a browser can't send this type without asking first, and nobody answers it.
+        if request.content_type != "application/json":
+            return web.Response(status=415, text="expected application/json\n")
+        status, body = self._change_plan(request.headers.get("Authorization"), await request.read())
+        return web.Response(status=status, body=body, content_type="application/json")

@@ -57,6 +57,26 @@ def budget_families(budget: TpsBudget, now_ns: int) -> list[Family]:
             [({"kind": kind.label}, budget.totals[kind]) for kind in TpsKind],
         ),
         gauge(
+            "gateway_tps_aim",
+            "Events a second aimed at: the limit less the headroom.",
+            [({}, budget.aim_per_s())],
+        ),
+        gauge(
+            "gateway_tps_ceiling",
+            "Events a second the node stands: lowered while it asks us to slow down, raised slowly.",
+            [({}, budget.ceiling_per_s())],
+        ),
+        counter(
+            "gateway_tps_ceiling_lowered_total",
+            "Times the ceiling was lowered.",
+            [({}, budget.ceiling.lowered)],
+        ),
+        counter(
+            "gateway_tps_floor_grants_total",
+            "Sends granted by GATEWAY_SEND_FLOOR although the limit left no room.",
+            [({}, budget.floor_grants)],
+        ),
+        gauge(
             "gateway_tps_window_max",
             "Most events in a one-second window at a moment when a send was granted, that send included.",
             [({}, budget.window_max)],

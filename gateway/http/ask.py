@@ -1,0 +1,28 @@
+"""One GET to a listener of this machine's gateway, for a command. Standard library only: a command starts fast."""
+
+import http.client
+from typing import Final
+
+TIMEOUT_S: Final = 5.0
+BODY_MAX_BYTES: Final = 1 << 20
+"""A report is a few kilobytes; something else that answers there may send what it likes."""
+
+_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- a listener's, asked by loopback
+
+
+def get(host: str, port: int, path: str, timeout_s: float = TIMEOUT_S) -> tuple[int, bytes]:
+    """Status and body of a GET; blocks for at most `timeout_s` a step.
+
+    Raises OSError when nobody listens or answers in time, http.client.HTTPException when it is no HTTP, and
+    ValueError when the body is larger than 1 MiB. A host that means every interface is asked by loopback.
+    """
+    connection = http.client.HTTPConnection(_ANY_ADDRESS.get(host, host), port, timeout=timeout_s)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        body = response.read(BODY_MAX_BYTES + 1)
+    finally:
+        connection.close()
+    if len(body) > BODY_MAX_BYTES:
+        raise ValueError(f"the answer is larger than {BODY_MAX_BYTES} bytes")
+    return response.status, body
