@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NATIVE := $(wildcard gateway/_fast/*.pyx gateway/_fast/*.pxd)
 STAMPS := $(VENV)/stamps
 
-.PHONY: run test test-slow build bench lint types fmt ci clean annotate preflight
+.PHONY: run test test-slow build bench bench-short lint types fmt ci clean annotate preflight
 
 run: build ## play the main job on a simulated node and backend
 	$(BIN)/wa-gateway demo
@@ -18,8 +18,17 @@ test-slow: build $(STAMPS)/dev
 
 build: $(STAMPS)/build
 
-bench: build $(STAMPS)/dev
+bench: build $(STAMPS)/dev ## all benchmarks; about 15 minutes
+	$(BIN)/python bench/micro/decision.py
 	$(BIN)/python bench/macro/webhook_to_backend.py
+	$(BIN)/python bench/macro/pacing.py --node
+	$(BIN)/python bench/macro/pacing_study.py
+	$(BIN)/python bench/macro/idle.py
+
+bench-short: build $(STAMPS)/dev ## the same in about three minutes, with wider ranges
+	$(BIN)/python bench/micro/decision.py
+	$(BIN)/python bench/macro/webhook_to_backend.py --events 3000 --rounds 3
+	$(BIN)/python bench/macro/pacing.py --seconds 3
 
 lint: $(STAMPS)/dev
 	$(BIN)/ruff check .
@@ -52,7 +61,7 @@ $(STAMPS)/build: $(STAMPS)/venv pyproject.toml setup.py gateway/__init__.py $(NA
 
 $(STAMPS)/dev: $(STAMPS)/build pyproject.toml
 	@echo "Installing what the tests need into $(VENV) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	@touch $@
 
 clean:

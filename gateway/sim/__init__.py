@@ -5,5 +5,6 @@ in `webapp` (`messages`, `resources`, `operations`, `settings`, `tokens`, `ratel
 `coreapp` and `callbackqueue`, the wire shapes in `bodies`, the switch board in `faults`, and what it saw in
 `journal`. The bot: `backend`, with its `ledger`. Traffic: `traffic`, `timeline`, `scenarios`, `play`. The
 promises: `facts`, `checker`, `rate`, `report`. All together with a real gateway: `child`, `watch`, `run`,
-`demo`.
+`demo`. In virtual time, the budget alone against the number: `policies`, `link`, `workload`, `counter`, `pacing`,
+and `mixed`, which draws a whole run from a seed.
 """

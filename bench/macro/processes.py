@@ -1,0 +1,139 @@
+"""Servers as child processes for benchmarks: on a core of their own, and what the kernel says they used."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+READY_S: Final = 15.0
+"""Longest wait for `/readyz`: bind, replay, ready."""
+STOP_S: Final = 20.0
+
+
+def free_port() -> int:
+    """A port of loopback that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class ServerProcess:
+    """A child with `variables` as its only GATEWAY_ ones, until the `with` ends; log and store are in `directory`.
+
+    `core` -1 pins it nowhere.
+    """
+
+    def __init__(
+        self, directory: Path, command: list[str], variables: Mapping[str, str], ready_port: int, core: int
+    ) -> None:
+        self._log = directory / "log"
+        self._ready_url = f"http://127.0.0.1:{ready_port}/readyz"
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                env={**environ, "GATEWAY_STORE_PATH": str(directory / "store"), **variables},
+                stdout=log,
+                stderr=log,
+            )
+        if core >= 0:
+            os.sched_setaffinity(self._process.pid, {core})  # before it has threads, which inherit it
+
+    @classmethod
+    def gateway(cls, directory: Path, core: int, **variables: str) -> Self:
+        """`python -m gateway run` on ports that are free; settings without their GATEWAY_."""
+        ingest, admin = free_port(), free_port()
+        made = cls(
+            directory,
+            [sys.executable, "-m", "gateway", "run"],
+            {
+                "GATEWAY_LISTEN": f"127.0.0.1:{ingest}",
+                "GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{admin}",
+                **{f"GATEWAY_{name}": value for name, value in variables.items()},
+            },
+            admin,
+            core,
+        )
+        made.url = f"http://127.0.0.1:{ingest}"
+        return made
+
+    url = ""
+    """Where a gateway takes webhooks and pushes."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def wait_ready(self) -> Self:
+        """Wait until it is ready. RuntimeError with the end of its log, and it is stopped, when that takes 15 s."""
+        for _ in range(int(READY_S / 0.02)):
+            if self._process.poll() is not None:
+                break
+            if self._is_ready():
+                return self
+            time.sleep(0.02)
+        log, status = self.log_tail(), self._process.poll()
+        self.stop()
+        raise RuntimeError(
+            f"not ready after {READY_S:.0f} s, exit status {status}; the end of its log:\n{log}"
+        )
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(self._ready_url, timeout=1) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL when that does not end it in 20 s."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def log_tail(self) -> str:
+        """The last lines of its log."""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-5:])
+
+    def cpu_ns(self) -> int:
+        """Time on a CPU so far, all threads, to the nanosecond.
+
+        `/proc/PID/schedstat` knows the first thread only, so the threads are summed; one that ends takes its
+        part with it. `/proc/PID/stat` has all of them in ticks of 10 ms: too coarse for an idle process.
+        """
+        return sum(int(path.read_text().split()[0]) for path in self._tasks("schedstat"))
+
+    def cpu_ticks_s(self) -> float:
+        """Time on a CPU so far from `/proc/PID/stat`: in ticks, but nothing gets lost."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def voluntary_switches(self) -> int:
+        """How often its threads went to sleep by themselves: once a wake-up."""
+        total = 0
+        for path in self._tasks("status"):
+            for line in path.read_text().splitlines():
+                name, _, value = line.partition(":")
+                if name == "voluntary_ctxt_switches":
+                    total += int(value)
+        return total
+
+    def threads(self) -> int:
+        return len(self._tasks("stat"))
+
+    def _tasks(self, file: str) -> list[Path]:
+        return sorted(Path(f"/proc/{self._process.pid}/task").glob(f"*/{file}"))
