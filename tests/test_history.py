@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.budget.history import HOUR_S, SPANS_S, SecondsHistory
-from gateway.budget.metered import keep_history
+from gateway.budget.metered import MeteredBudget
 from gateway.budget.tps import WINDOW_NS, TpsBudget
 from gateway.clock import NS_PER_S
 from gateway.events import TpsKind
@@ -118,9 +118,9 @@ def test_it_answers_as_a_list_of_all_events_would(
 
 
 def test_what_a_budget_counts_is_in_its_history() -> None:
-    budget = TpsBudget(10, dict.fromkeys(TpsKind, 1), 5, START_NS)
+    plain = TpsBudget(10, dict.fromkeys(TpsKind, 1), 5, START_NS)
     history = SecondsHistory(START_NS)
-    keep_history(budget, history)
+    budget = MeteredBudget(plain, history)
     opens_ns = START_NS + WINDOW_NS
     budget.charge(TpsKind.DELIVERED, 3, opens_ns)
     now_ns = opens_ns
@@ -129,5 +129,5 @@ def test_what_a_budget_counts_is_in_its_history() -> None:
     assert budget.try_send(now_ns) > now_ns  # refused, so not counted
     later_ns = now_ns + 2 * NS_PER_S
     for kind in TpsKind:
-        assert history.count(kind, 60, later_ns) == budget.totals[kind], kind
-    assert budget.totals[TpsKind.SEND] == 1
+        assert history.count(kind, 60, later_ns) == plain.totals[kind], kind
+    assert plain.totals[TpsKind.SEND] == 1

@@ -10,7 +10,7 @@ from gateway.budget.classes import ClassShares
 from gateway.budget.fanout import FanOut
 from gateway.budget.groups import GroupSizes
 from gateway.budget.history import SecondsHistory
-from gateway.budget.metered import keep_history
+from gateway.budget.metered import MeteredBudget
 from gateway.budget.pairs import PairLimit
 from gateway.budget.ratios import Ratios
 from gateway.budget.shards import shard_part
@@ -77,7 +77,7 @@ class Parts:
             send_floor_percent=settings.send_floor_percent,
         )
         self.history = SecondsHistory(clock.now_ns())
-        keep_history(self.budget, self.history)
+        self._metered = MeteredBudget(self.budget, self.history)
         self._build_inbound(rng)
         self._build_outbound(rng)
         self._build_doors()
@@ -160,7 +160,7 @@ class Parts:
         self._build_fan_out()
         shares = ClassShares(settings.bulk_floor_percent, settings.reply_share_percent)
         front = Front(self.sends, self.fanout, self.sizes, self.pairs)
-        self.pacer = Pacer(self.sends, self.budget, self._alarm, clock, front, shares)
+        self.pacer = Pacer(self.sends, self._metered, self._alarm, clock, front, shares)
         self.asker = GroupAsker(self.node, self.sizes, self.pacer.ring, clock)
         self.sizes.on_wanted = self.asker.wake
         if self.fanout is not None:
@@ -187,7 +187,7 @@ class Parts:
             self.pairs = PairLimit(settings.pair_limit_interval_ms * NS_PER_MS, settings.pair_limit_burst)
 
     def _charge_arrival(self, kind: TpsKind, count: int, now_ns: int) -> None:
-        self.budget.charge(kind, count, now_ns)
+        self._metered.charge(kind, count, now_ns)
         if self.fanout is not None:
             self.fanout.charge_arrival(count * self.settings.tps_cost.of(kind), now_ns)
 
