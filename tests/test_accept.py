@@ -33,7 +33,7 @@ class Rig:
         holds_commits: bool = False,
         slots: int = 64,
     ) -> None:
-        clock = FakeClock()
+        self.clock = clock = FakeClock()
         self.dialect = dialect or OnPrem()
         self.store = MemoryStore(clock, holds_commits=holds_commits)
         self.queue = send_backlog(self.store, clock, slots)
@@ -315,8 +315,11 @@ async def test_a_class_change_keeps_the_attempts_of_a_send_that_waits_for_its_re
     record = rig.queue.take()
     assert record is not None
     record.attempts = 3
-    rig.queue.defer(record, 10**18)
+    due_ns = rig.clock.now_ns() + 1000
+    rig.queue.defer(record, due_ns)
     assert (await rig.acceptor.reclass(send_id, "reply")).status == 200
+    assert rig.queue.take() is None, "its retry is not due yet"
+    rig.clock.advance_ns(1000)
     moved = rig.queue.take()
     assert moved is not None
     assert (moved.cls, moved.attempts) == (SendClass.REPLY, 3)
@@ -340,3 +343,28 @@ async def test_a_class_that_is_none_and_a_send_that_is_none_are_refused() -> Non
     assert (await rig.acceptor.reclass(send_id, None)).status == 400
     assert (await rig.acceptor.reclass("gw-00000000-1", "high")).status == 404
     assert (await rig.acceptor.reclass(send_id, "bulk")).status == 200, "the class it has"
+
+
+async def test_a_send_moved_into_a_class_that_waits_on_disk_goes_once_and_strands_none() -> None:
+    """Its row lies among those that pages of its new class still have to read."""
+    rig = Rig(queue_max=100, slots=4)
+    bulk = await bulk_ids(rig, 6)
+    answer = await rig.push(priority="normal")
+    moved = json.loads(answer.body)["messages"][0]["id"]
+    bulk += await bulk_ids(rig, 4)
+    assert (await rig.acceptor.reclass(moved, "bulk")).status == 200
+    refilling = asyncio.create_task(rig.queue.refill())
+    taken = []
+    while rig.queue.total() > rig.queue.taken():
+        taken.append((await rig.queue.get()).id)
+        await turns()
+    refilling.cancel()
+    assert taken == [moved, *bulk]
+    assert rig.queue.on_disk(SendClass.BULK) == 0
+
+
+async def test_a_class_without_room_takes_no_other_sends() -> None:
+    rig = Rig(queue_max=200)
+    ids = await bulk_ids(rig, 66)
+    answers = [(await rig.acceptor.reclass(send_id, "high")).status for send_id in ids]
+    assert answers == [200] * 64 + [429] * 2

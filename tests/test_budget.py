@@ -219,6 +219,35 @@ def test_a_live_change_keeps_the_new_limit_from_the_next_grant_on(before: int, a
     assert granted >= 60 * after * 0.99
 
 
+@pytest.mark.parametrize(("before", "after"), [(1000, 10), (10, 1000)])
+def test_a_live_change_takes_the_floor_along(before: int, after: int) -> None:
+    b = TpsBudget(before, ONE_EACH, 5, START_NS, send_floor_percent=50)
+    b.set_tps(after, START_NS + 10 * NS_PER_S)
+    now_ns = START_NS + 20 * NS_PER_S
+    arrivals_fill(b, now_ns, now_ns + 5 * NS_PER_S)
+    granted = arrivals_fill(b, now_ns + 5 * NS_PER_S, now_ns + 15 * NS_PER_S)
+    assert granted in range(5 * after - 2, 5 * after + 2)
+
+
+@pytest.mark.parametrize("cost", [2, 3])
+@pytest.mark.parametrize(("before", "after"), [(1000, 10), (10, 1000)])
+def test_sends_that_cost_more_go_on_after_a_live_change(before: int, after: int, cost: int) -> None:
+    b = budget(before, costs={**ONE_EACH, TpsKind.SEND: cost})
+    changed_ns = START_NS + 10 * NS_PER_S
+    b.set_tps(after, changed_ns)
+    granted = sends_between(b, changed_ns, changed_ns + 60 * NS_PER_S)
+    assert granted >= 60 * (after // cost) * 0.95
+
+
+def test_the_floor_comes_down_with_the_ceiling() -> None:
+    """A node that says it is too much is not to be sent half the plan because a floor says so."""
+    b = TpsBudget(10, ONE_EACH, 5, START_NS, send_floor_percent=50)
+    for second in range(40):
+        b.slow_down(START_NS + (10 + 3 * second) * NS_PER_S)
+    from_ns = START_NS + 200 * NS_PER_S
+    assert sends_between(b, from_ns, from_ns + 20 * NS_PER_S) <= 20 * 9.5 * 0.05 + 3
+
+
 @pytest.mark.parametrize("shards", SHARD_COUNTS)
 def test_the_parts_of_all_shards_add_up_to_the_plan(shards: int) -> None:
     for tps in (1, 7, 10, 15, 20, 80, 250, 333, 1000):

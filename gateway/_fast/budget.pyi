@@ -53,11 +53,11 @@ class EventBudget:
         equals `now_ns`.
         """
 
-    def set_limit(self, limit: int, now_ns: int) -> None:
-        """Change the limit from now on; what is in the window stays counted."""
+    def set_plan(self, limit: int, bucket: TokenBucket, floor: TokenBucket | None = None) -> None:
+        """Change the limit and the rates from the next grant on; what is in the window stays counted."""
 
-    def set_interval_ns(self, interval_ns: int, now_ns: int) -> None:
-        """Change the bucket's rate; its level in tokens is kept."""
+    def set_rate(self, interval_ns: int, floor_interval_ns: int, now_ns: int) -> None:
+        """Change the rates of bucket and floor (ignored where there is none); their levels in tokens are kept."""
 
     def used(self, kind: int, now_ns: int) -> int:
         """Events of `kind` in the last second."""

@@ -80,12 +80,16 @@ cdef class EventBudget:
             return now_ns
         return min(free_at_ns, floor_at_ns)
 
-    def set_limit(self, int64_t limit, int64_t now_ns):
+    def set_plan(self, int64_t limit, TokenBucket bucket not None, TokenBucket floor=None):
         require("limit", limit, 1, COUNT_MAX)
         self.limit = limit
+        self._bucket = bucket
+        self._floor = floor
 
-    def set_interval_ns(self, int64_t interval_ns, int64_t now_ns):
+    def set_rate(self, int64_t interval_ns, int64_t floor_interval_ns, int64_t now_ns):
         self._bucket.change_interval(now_ns, interval_ns)
+        if self._floor is not None:
+            self._floor.change_interval(now_ns, floor_interval_ns)
 
     def used(self, int kind, int64_t now_ns):
         require("kind", kind, 0, KINDS - 1)

@@ -8,6 +8,7 @@ import orjson
 
 from gateway.app.parts import Parts
 from gateway.budget.history import HOUR_S, SPANS_S
+from gateway.budget.shards import shard_part
 from gateway.budget.sustain import Terms
 from gateway.budget.usage import EDGE_S, Usage, report
 from gateway.events import Kind, TpsKind
@@ -40,8 +41,10 @@ def change_plan(parts: Parts, authorization: str | None, body: bytes) -> tuple[i
         tps = msgspec.json.decode(body, type=_Plan).tps
     except (msgspec.DecodeError, UnicodeDecodeError):
         tps = 0
-    if not low <= tps <= high:
-        expected = f'expected {{"tps": N}} with N from {low} to {high}'
+    settings = parts.settings
+    send_cost = settings.tps_cost.of(TpsKind.SEND)
+    if not low <= tps <= high or shard_part(tps, int(settings.shards), settings.shard_index) < send_cost:
+        expected = f'expected {{"tps": N}} with N from {low} to {high}, in whose part of a shard a send fits'
         return 400, orjson.dumps({"error": expected})
     log.warning("plan changed", extra={"tps_before": parts.plan_tps, "tps": tps})
     parts.set_plan(tps)

@@ -3,6 +3,7 @@
 import random
 import ssl
 from collections.abc import Callable
+from typing import Final
 
 from gateway._fast.seen import SeenSet
 from gateway.app.bridges import HttpBackend, InstantReplies
@@ -37,6 +38,13 @@ from gateway.outbound.send import Sender
 from gateway.store.backlog import Backlog
 from gateway.store.books import Books
 from gateway.store.sqlite_store import SqliteStore
+
+OTHER_CALLS: Final = 3
+"""Calls to the node beside sends, at most at once: a login, a group's size, the statistics."""
+
+SENDS_DELAYED_MAX: Final = 65_536
+"""Sends of a class that may wait for a retry or for their recipient's slot: at one each 6 s, four days for one
+recipient, before its class waits with it."""
 
 
 class Parts:
@@ -90,7 +98,8 @@ class Parts:
 
     def _node(self, tls: ssl.SSLContext) -> NodeClient:
         settings = self.settings
-        http = HttpClient(settings.node_timeout_ms, settings.node_connections, tls)
+        # Login, group sizes and statistics have their own: a granted send must not wait for a connection.
+        http = HttpClient(settings.node_timeout_ms, settings.node_connections + OTHER_CALLS, tls)
         if settings.dialect == "cloud":
             token = settings.node_token.reveal() if settings.node_token else ""
             return NodeClient(
@@ -149,7 +158,7 @@ class Parts:
         self.sends: Backlog[SendRecord] = Backlog(
             len(SendClass),
             settings.queue_slots,
-            settings.queue_slots,
+            max(settings.queue_slots, SENDS_DELAYED_MAX),
             read_page,
             lambda record: record.accepted_ms,
             clock,
@@ -179,7 +188,7 @@ class Parts:
         """What holds a send back besides the budget: receipts that groups owe, and the pair limit."""
         settings = self.settings
         cost = settings.tps_cost.delivered
-        self.fanout = FanOut(self.budget.tps, cost) if cost else None
+        self.fanout = FanOut(self.budget.tps, cost, self.clock.now_ns()) if cost else None
         # Without a window nobody needs the size of a group.
         self.sizes = GroupSizes(Ratios(), asks=settings.dialect == "onprem" and self.fanout is not None)
         self.pairs: PairLimit | None = None

@@ -83,8 +83,11 @@ class _Entry:
 class FanOut:
     """The books of what group sends have caused. Pure: time comes in as `now_ns`, which never runs back."""
 
-    def __init__(self, tps: int, cost: int = 1) -> None:
-        """`tps` is the plan, `cost` what one receipt takes from it."""
+    def __init__(self, tps: int, cost: int = 1, started_ns: int | None = None) -> None:
+        """`tps` is the plan, `cost` what one receipt takes from it.
+
+        After a start at `started_ns` large sends wait as long as the receipts of one before it might still come.
+        """
         assert tps >= 1, tps
         assert cost >= 1, "receipts that cost nothing need no window"
         self.tps = tps
@@ -99,7 +102,7 @@ class FanOut:
         """Participants whose receipts came for an id nobody has named, while something was unnamed."""
         self._unnamed = 0
         self._last_token = 0
-        self._gap_until_ns = 0
+        self._gap_until_ns = 0 if started_ns is None else started_ns + EXPIRY_NS
         self._gap_token = 0
         self._clearing_until_ns: int | None = None
         self.hush_until_ns = 0

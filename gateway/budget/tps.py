@@ -52,20 +52,14 @@ class TpsBudget:
         self.tps = tps
         self.headroom_percent = headroom_percent
         self.ceiling = Ceiling()
-        send_cost = costs[TpsKind.SEND]
-        slowest_ns = self._interval_ns(LOWEST_SHARE)
-        # One extra send at the slowest rate the ceiling allows, or a dear send could never be saved up for.
-        burst_ns = max(BURST_MIN_NS, self._interval_ns(1.0) * max(1, send_cost), slowest_ns * (send_cost - 1))
-        floor: TokenBucket | None = None
-        if send_floor_percent and send_cost:
-            floor_interval_ns = int(NS_PER_S * 100 / (tps * send_floor_percent)) + 1
-            # One send is saved beyond the next, so that a late question costs no rate.
-            floor = TokenBucket(floor_interval_ns, floor_interval_ns * send_cost, floor_interval_ns, now_ns)
+        self._send_cost = costs[TpsKind.SEND]
+        self._floor_percent = send_floor_percent if self._send_cost else 0
+        self._bucket, floor = self._buckets(now_ns)
         self._core = core = EventBudget(
             tps,
             SlidingWindow(WINDOW_NS, max(CAPACITY_MIN, 2 * tps)),
-            TokenBucket(self._interval_ns(1.0), burst_ns, DEBT_MAX_NS, now_ns),
-            (costs[TpsKind.RECEIVE], send_cost, costs[TpsKind.DELIVERED], costs[TpsKind.READ]),
+            self._bucket,
+            (costs[TpsKind.RECEIVE], self._send_cost, costs[TpsKind.DELIVERED], costs[TpsKind.READ]),
             now_ns + WINDOW_NS,
             floor,
         )
@@ -74,6 +68,28 @@ class TpsBudget:
         """Count events that have happened: `charge(kind, count, now_ns)`; never refused."""
         self.try_send = core.try_send
         """Grant and count one send (the answer is `now_ns`), or say when to ask again: `try_send(now_ns)`."""
+
+    def _buckets(self, now_ns: int) -> tuple[TokenBucket, TokenBucket | None]:
+        """Empty ones for the plan of now: what smooths, and the floor where one is set."""
+        cost, lowest = self._send_cost, LOWEST_SHARE
+        # One extra send, and at the slowest rate the ceiling allows: a dear send must still be saved up for.
+        burst_ns = max(
+            BURST_MIN_NS, self._interval_ns(1.0) * max(1, cost), self._interval_ns(lowest) * (cost - 1)
+        )
+        bucket = TokenBucket(self._interval_ns(self.ceiling.share), burst_ns, DEBT_MAX_NS, now_ns)
+        if not self._floor_percent:
+            return bucket, None
+        # One send is saved beyond the next, so that a late question costs no rate.
+        floor_ns, slowest_ns = self._floor_interval_ns(1.0), self._floor_interval_ns(lowest)
+        floor_burst_ns = max(floor_ns * cost, slowest_ns * (cost - 1))
+        return bucket, TokenBucket(
+            self._floor_interval_ns(self.ceiling.share), floor_burst_ns, floor_ns, now_ns
+        )
+
+    def _floor_interval_ns(self, share: float) -> int:
+        """Time per event of the floor at a share of it; 1 s where there is none."""
+        rate_per_s = self.tps * self._floor_percent / 100 * share
+        return int(NS_PER_S / rate_per_s) + 1 if rate_per_s else NS_PER_S
 
     def _interval_ns(self, share: float) -> int:
         """Time per event at a share of the rate aimed at, rounded up: the error is on the safe side."""
@@ -90,18 +106,25 @@ class TpsBudget:
     def slow_down(self, now_ns: int) -> None:
         """The node asked us to slow down."""
         if self.ceiling.lower(now_ns):
-            self._core.set_interval_ns(self._interval_ns(self.ceiling.share), now_ns)
+            self._set_rate(now_ns)
 
     def succeeded(self, now_ns: int) -> None:
         """The node took a send."""
         if self.ceiling.raise_(now_ns):
-            self._core.set_interval_ns(self._interval_ns(self.ceiling.share), now_ns)
+            self._set_rate(now_ns)
+
+    def _set_rate(self, now_ns: int) -> None:
+        share = self.ceiling.share
+        self._core.set_rate(self._interval_ns(share), self._floor_interval_ns(share), now_ns)
 
     def set_tps(self, tps: int, now_ns: int) -> None:
         """Change the plan while running (1 to 5000): the next grant already keeps the new one."""
+        assert tps >= self._send_cost, "a plan in which not one send fits"
+        owed = -(-self._bucket.debt_ns(now_ns) // self._bucket.interval_ns)
         self.tps = tps
-        self._core.set_limit(tps, now_ns)
-        self._core.set_interval_ns(self._interval_ns(self.ceiling.share), now_ns)
+        self._bucket, floor = self._buckets(now_ns)
+        self._bucket.debit(now_ns, owed)
+        self._core.set_plan(tps, self._bucket, floor)
 
     def used(self, kind: TpsKind, now_ns: int) -> int:
         """Events of a kind in the last second."""

@@ -46,7 +46,7 @@ def problems_of(settings: Settings) -> list[str]:
         problems.append(
             f"GATEWAY_WEBHOOK_PATH={s.webhook_path!r}: /v1 is the push API's; choose another, such as /webhook"
         )
-    if s.tps_cost.send > s.tps:
+    if s.tps_cost.send > s.tps // int(s.shards) and s.tps >= int(s.shards):
         problems.append(
             f"GATEWAY_TPS_COST: send={s.tps_cost.send} never fits into GATEWAY_TPS={s.tps}; lower one or raise the other"
         )

@@ -88,6 +88,8 @@ class Receiver:
             return _OK
         if (refusal := self._refusal(webhook.events)) is not None:
             self.refused[refusal] = self.refused.get(refusal, 0) + 1
+            # The number has spent them all the same. Repeats are charged again: that errs on the safe side.
+            self._charge_events(self._fresh(webhook.events)[0], now_ns)
             return Reception(503, refusal)
         if not webhook.is_recognised:
             self.unrecognised += 1

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import logging
+import math
 from typing import Final
 from urllib.parse import quote
 
@@ -199,7 +200,8 @@ def _callback_queue(response: Response) -> int | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     # In a cluster each CoreApp has a queue of its own.
-    return int(sum(sample.value for sample in series)) if series else None
+    size = sum(sample.value for sample in series)
+    return int(size) if series and math.isfinite(size) else None
 
 
 def _retry_after_s(response: Response) -> float | None:

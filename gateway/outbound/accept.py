@@ -157,6 +157,9 @@ class Acceptor:
         if status.state != "queued":
             refusal = Refusal(409, codes.invalid, "Too late", f"the send is {status.state}")
             return self._refuse("too_late", refusal)
+        if status.cls is not new and not self._backlog.has_room_to_move(new):
+            details = f"as many {new.label} sends as fit are in memory"
+            return self._refuse("full", Refusal(429, codes.busy, "Too many requests", details))
         if status.cls is not new and not await self._move(status, new):
             refusal = Refusal(409, codes.invalid, "Too late", "the send is under way")
             return self._refuse("too_late", refusal)

@@ -19,8 +19,8 @@ from gateway.budget.groups import GroupSizes
 from gateway.events import SendClass, SendRecord
 from gateway.store.backlog import Backlog
 
-HELD_MAX: Final = 64
-"""Group sends in memory, a class: at 10 TPS and 256 members more than an hour of them. Each class has its own, for one
+HELD_MAX: Final = 256
+"""Group sends in memory, a class: at 10 TPS and 256 members five hours of them. Each class has its own, for one
 that floods the number with group sends must not make those above it wait."""
 
 NEVER_NS: Final = (1 << 63) - 1
@@ -174,8 +174,9 @@ class Front:
         self._is_held_next[cls] = False
         record = self._held[cls].popleft()
         members, _ = self._sizes.look(record.to, now_ns)
+        hushed_before_ns = self._fanout.hush_until_ns
         token = self._fanout.open(self._sizes.ratios.expected(members), now_ns)
-        if now_ns < self._fanout.hush_until_ns:
+        if self._fanout.hush_until_ns != hushed_before_ns:
             self._hushed_from = cls
         self._opened[record.seq] = token, members
         in_hand = self._hand[cls]

@@ -85,8 +85,10 @@ class Backlog(Generic[R]):
         self._looked_ns = 0
         """What became due until then was found by whoever looked, and is of a class not allowed now."""
         self._refill_wanted = asyncio.Event()
-        self._moving: set[int] = set()
-        """Sequence numbers withdrawn while the store gives them another class."""
+        self._moving: dict[int, int] = {}
+        """Sequence numbers withdrawn while the store gives them another class, and when each was due (0: at once)."""
+        self._ahead: list[set[int]] = [set() for _ in range(classes)]
+        """Sequence numbers that came into memory from another class, ahead of what pages have reached of this one."""
 
     # -- in
 
@@ -106,6 +108,7 @@ class Backlog(Generic[R]):
         if not self._on_disk[cls] and has_bytes and self._rings.push(cls, record, self._stamp_ms(record)):
             assert record.seq > self._tail_seq[cls], (record.seq, self._tail_seq[cls])
             self._tail_seq[cls] = record.seq
+            self._ahead[cls].clear()
             self.memory_bytes += len(record.body)
             self._wake_one()
         else:
@@ -126,7 +129,9 @@ class Backlog(Generic[R]):
         page = await self._read_page(cls, self._tail_seq[cls], self._rings.room(cls))
         assert page, f"class {cls} has {self._on_disk[cls]} records on disk, none after {self._tail_seq[cls]}"
         self._tail_seq[cls] = page[-1].seq
-        page = [record for record in page if record.seq not in self._moving]
+        known = self._ahead[cls]
+        page = [record for record in page if record.seq not in self._moving and record.seq not in known]
+        self._ahead[cls] = {seq for seq in known if seq > self._tail_seq[cls]}
         for record in page:
             entered = self._rings.push(cls, record, self._stamp_ms(record))
             assert entered, "a page larger than the room asked for"
@@ -239,6 +244,10 @@ class Backlog(Generic[R]):
         if any(self._wants_refill(cls) for cls in range(len(self._on_disk))):
             self._refill_wanted.set()
 
+    def has_room_to_move(self, cls: int) -> bool:
+        """Whether a class takes one more record from another; what is moved stays in memory."""
+        return len(self._delayed[cls]) < self._delayed_max and self.memory_bytes < self.memory_max_bytes
+
     def withdraw(self, seq: int, cls: int) -> R | None:
         """Take a waiting record out, whatever is before it, to be given back with `reinstate`.
 
@@ -248,6 +257,7 @@ class Backlog(Generic[R]):
         """
         if seq in self._taken or seq in self._moving:
             raise KeyError(seq)
+        due_ns = 0
         delayed = [
             (of_cls, entry) for of_cls, heap in enumerate(self._delayed) for entry in heap if entry[1] == seq
         ]
@@ -257,13 +267,17 @@ class Backlog(Generic[R]):
                 raise KeyError(seq)
             self._delayed[cls].remove(entry)
             heapq.heapify(self._delayed[cls])
+            self._ahead[cls].discard(seq)
+            due_ns = entry[0]
             found: R | None = entry[2]
+        elif seq in self._ahead[cls]:
+            raise KeyError(seq)  # it was in memory and has ended
         elif seq > self._tail_seq[cls]:
             self._on_disk[cls] -= 1
             found = None
         else:
             found = self._withdraw_ready(seq, cls)
-        self._moving.add(seq)
+        self._moving[seq] = due_ns
         if found is not None:
             self.memory_bytes -= len(found.body)
         return found
@@ -281,12 +295,14 @@ class Backlog(Generic[R]):
         return found
 
     def reinstate(self, record: R) -> None:
-        """Give back what was withdrawn, in the class it has now: ready before what is fresh there."""
-        self._moving.discard(record.seq)
-        self.memory_bytes += len(record.body)
+        """Give back what was withdrawn, in the class it has now: before what is fresh there, and when it was due."""
         now_ns = self._clock.now_ns()
-        heapq.heappush(self._delayed[record.cls], (now_ns, record.seq, record))
-        self._looked_ns = min(self._looked_ns, now_ns - 1)
+        due_ns = max(now_ns, self._moving.pop(record.seq))
+        if record.seq > self._tail_seq[record.cls]:
+            self._ahead[record.cls].add(record.seq)
+        self.memory_bytes += len(record.body)
+        heapq.heappush(self._delayed[record.cls], (due_ns, record.seq, record))
+        self._looked_ns = min(self._looked_ns, due_ns - 1)
         self.wake_all()
 
     def wake_all(self) -> None:
