@@ -23,7 +23,7 @@ ONPREM, CLOUD = OnPrem(), Cloud()
         (CLOUD, 429, "cloud_send_error_130429", Effect.PAUSE_ALL),
         (CLOUD, 400, "cloud_send_error_80007", Effect.PAUSE_ALL),
         (CLOUD, 400, "cloud_send_error_131048", Effect.PAUSE_BULK),
-        (CLOUD, 400, "cloud_send_error_131056", Effect.RETRY),
+        (CLOUD, 400, "cloud_send_error_131056", Effect.PAUSE_RECIPIENT),
     ],
 )
 def test_a_real_answer_has_its_effect(dialect: Dialect, status: int, name: str, effect: Effect) -> None:

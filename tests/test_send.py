@@ -509,3 +509,18 @@ async def test_what_a_group_send_without_an_answer_may_have_caused_is_expected_u
         assert rig.outcome(record) is None
         await rig.pass_ms(3 * 256 * 1000 // 10)
         assert rig.outcome(record) is Outcome.DELIVERED
+
+
+async def test_a_recipient_over_its_pair_limit_waits_four_to_the_n_seconds_and_nobody_else() -> None:
+    busy = Answer(400, code=131056, title="Pair rate limit hit")
+    rig = Rig(*[busy] * 6, attempts_max=8)
+    records = [await rig.accept() for _ in range(3)]
+    async with rig.working():
+        assert rig.pacer.paused_ms() == 0
+        for seconds in (4, 16):
+            sent = len(rig.node.calls)
+            await rig.pass_ms(seconds * 1000 - 1)
+            assert len(rig.node.calls) == sent
+            await rig.pass_ms(1)
+            assert len(rig.node.calls) == sent + 3
+        assert [rig.outcome(record) for record in records] == [Outcome.DELIVERED] * 3

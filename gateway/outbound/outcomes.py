@@ -23,6 +23,8 @@ class Effect(enum.Enum):
     """The number or the node is overloaded: nothing is sent for a while; no attempt is spent."""
     PAUSE_BULK = "pause_bulk"
     """The number is restricted for spam: bulk waits, answers to customers go on; no attempt is spent."""
+    PAUSE_RECIPIENT = "pause_recipient"
+    """Too many to this one recipient: the send waits 4^n s, and nothing else does."""
     RETRY = "retry"
     FAIL = "fail"
 
@@ -50,7 +52,7 @@ _BY_CODE: Final = {
     613: Effect.PAUSE_ALL,
     130429: Effect.PAUSE_ALL,
     131048: Effect.PAUSE_BULK,
-    131056: Effect.RETRY,
+    131056: Effect.PAUSE_RECIPIENT,
     131000: Effect.RETRY,
     131016: Effect.RETRY,
     131053: Effect.RETRY,

@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 
 RETRY_MIN_MS: Final = 500
 RETRY_MAX_MS: Final = 60_000
+PAIR_MAX_MS: Final = 3_600_000
+"""Longest wait after 131056. Meta asks for 4^n s, n counting the failures."""
+
 OUTAGE_SENDS: Final = 3
 """So many different sends in trouble, with none through in between, are the node's trouble and not theirs."""
 
@@ -136,6 +139,14 @@ class Sender:
                     self._backlog.defer(record, self._clock.now_ns())  # the pause holds it back
                 else:
                     await self._retry_or_fail(record, _reason(answer))
+            case Effect.PAUSE_RECIPIENT:
+                self._in_trouble.clear()  # the node is well
+                record.attempts += 1
+                if record.attempts >= self._attempts_max:
+                    await self._fail(record, _reason(answer))
+                else:
+                    wait_ms = min(4**record.attempts * 1000, PAIR_MAX_MS)
+                    self._backlog.defer(record, self._clock.now_ns() + wait_ms * NS_PER_MS)
             case Effect.RETRY:
                 await self._retry_or_fail(record, _reason(answer))
             case Effect.FAIL:
