@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 import pytest
 from builders import WALL_MS, Disk, MemoryStore, inbound, inbound_backlog, turns
 from hypothesis import settings
@@ -461,6 +462,25 @@ class BacklogBesideModel(RuleBasedStateMachine):
             Change(inbound_done=[record], on_commit=[lambda: self.queue.settle(record)]),
         )
         self.model.settle(record)
+
+    @precondition(lambda self: len(self.model.records()) > len(self.model.taken))
+    @rule(which=_WHICH, new=st.sampled_from(InboundClass))
+    def a_waiting_record_is_given_another_class(self, which: int, new: InboundClass) -> None:
+        """Wherever it waits; pages are read while it is between the classes."""
+        taken = {record.seq for record in self.model.taken}
+        waiting = sorted(
+            (record for record in self.model.records() if record.seq not in taken), key=lambda r: r.seq
+        )
+        record = waiting[which % len(waiting)]
+        if record.cls is new or not self.queue.has_room_to_move(new):
+            return
+        self.queue.withdraw(record.seq, record.cls)
+        self.settle_down()
+        moved = msgspec.structs.replace(record, cls=new)
+        self.store.disk.inbound[record.seq] = moved
+        self.queue.reinstate(moved)
+        self.model.move(record, moved, self.clock.now_ns())
+        self.settle_down()
 
     @rule(delta_ns=st.integers(1, 40))
     def time_passes(self, delta_ns: int) -> None:

@@ -240,7 +240,10 @@ class Backlog(Generic[R]):
         self.memory_bytes -= len(record.body)
         for kind, count in record.kind_counts():
             self._waiting[kind] -= count
-        # Bytes given back may be what a class waited for.
+        self._want_refills()
+
+    def _want_refills(self) -> None:
+        """A place or bytes were given back: that may be what a class waited for."""
         if any(self._wants_refill(cls) for cls in range(len(self._on_disk))):
             self._refill_wanted.set()
 
@@ -280,6 +283,7 @@ class Backlog(Generic[R]):
         self._moving[seq] = due_ns
         if found is not None:
             self.memory_bytes -= len(found.body)
+            self._want_refills()
         return found
 
     def _withdraw_ready(self, seq: int, cls: int) -> R:

@@ -43,6 +43,13 @@ class BacklogModel:
     def settle(self, record: InboundRecord) -> None:
         self.taken.remove(record)
 
+    def move(self, record: InboundRecord, moved: InboundRecord, now_ns: int) -> None:
+        """A waiting record is `moved` now: it goes before what is fresh in its class, and when it was due."""
+        due_ns = max([now_ns, *(due for due, other in self.delayed[record.cls] if other.seq == record.seq)])
+        self.take(record)
+        self.taken.remove(record)
+        self.delayed[moved.cls].append((due_ns, moved))
+
     def records(self) -> list[InboundRecord]:
         """All that is not settled."""
         fresh = [record for of_class in self.fresh for record in of_class]
