@@ -337,3 +337,17 @@ async def test_a_caller_that_goes_away_undoes_nothing() -> None:
     rig.store.commit()
     assert rig.messages.total() == 1
     rig.assert_books_balance()
+
+
+async def test_a_receipt_that_was_refused_is_told_once_when_it_is_taken() -> None:
+    """The node repeats what was refused: told each time, one phone would count as many."""
+    rig = Rig()
+    rig.store.fixed_used_bytes = STORE_MAX
+    body = onprem_body(statuses=[status()])
+    for _ in range(3):
+        assert await rig.receive(body) == 503
+    assert rig.told == []
+    assert sum(rig.receiver.duplicates.values()) == 0
+    rig.store.fixed_used_bytes = 0
+    assert await rig.receive(body) == 200
+    assert len(rig.told) == 1

@@ -89,7 +89,7 @@ class Receiver:
         if (refusal := self._refusal(webhook.events)) is not None:
             self.refused[refusal] = self.refused.get(refusal, 0) + 1
             # The number has spent them all the same. Repeats are charged again: that errs on the safe side.
-            self._charge_events(self._fresh(webhook.events)[0], now_ns)
+            self._charge_events(webhook.events, now_ns)
             return Reception(503, refusal)
         if not webhook.is_recognised:
             self.unrecognised += 1
@@ -99,6 +99,7 @@ class Receiver:
         for mark in marks:
             self._seen.add(mark)
         self._charge_events(fresh, now_ns)
+        self._tell_receipts(fresh, now_ns)
         self.pending += 1
         try:
             # With nothing fresh this is a barrier: the first copy may still be on its way to the disk,
@@ -167,5 +168,10 @@ class Receiver:
             kind = TPS_KIND.get(event.kind)
             if kind is not None:
                 self._charge(kind, 1, now_ns)
-                if kind is not TpsKind.RECEIVE:
-                    self._tell(kind, event.message_id, event.participant, now_ns)
+
+    def _tell_receipts(self, events: list[Event], now_ns: int) -> None:
+        """Each receipt once: what is refused is told when it comes again and is taken."""
+        for event in events:
+            kind = TPS_KIND.get(event.kind)
+            if kind is not None and kind is not TpsKind.RECEIVE:
+                self._tell(kind, event.message_id, event.participant, now_ns)
