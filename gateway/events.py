@@ -73,6 +73,17 @@ class Outcome(enum.IntEnum):
         return self.name.lower()
 
 
+class ReceiptMask(enum.IntEnum):
+    """Which receipts of a message its sender wants; each includes those before it, but for ALL."""
+
+    ALL = 0
+    NONE = 1
+    FAILED = 2
+    DELIVERED = 3
+    READ = 4
+    """Of the phones: delivered and read, not that WhatsApp has it (`sent`)."""
+
+
 class TpsKind(enum.IntEnum):
     """What a number's TPS budget counts."""
 
@@ -108,6 +119,8 @@ class InboundRecord(msgspec.Struct):
     received_ms: int
     """Wall clock, UTC milliseconds."""
     attempts: int = 0
+    goes_alone: bool = False
+    """The backend refused a batch that it was in: it is not put into another."""
 
     def kind_counts(self) -> list[tuple[Kind, int]]:
         """The kinds in this record and how many events of each."""
@@ -126,6 +139,8 @@ class SendRecord(msgspec.Struct):
     body: bytes
     accepted_ms: int
     """Wall clock, UTC milliseconds."""
+    mask: int = 0
+    """Which of its receipts are wanted, a `ReceiptMask`."""
     attempts: int = 0
     is_uncertain: bool = False
     """An attempt ended without an answer: the node may have taken it."""

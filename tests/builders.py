@@ -10,7 +10,16 @@ from gateway.clock import Clock, FakeClock
 from gateway.errors import StoreError
 from gateway.events import InboundClass, InboundRecord, Kind, Outcome, SendClass, SendRecord, pack_counts
 from gateway.store.backlog import Backlog
-from gateway.store.protocol import BookEntry, Change, MemoryLimits, Parked, Recovered, SendStatus, Settled
+from gateway.store.protocol import (
+    BookEntry,
+    Change,
+    MemoryLimits,
+    Parked,
+    RecentSends,
+    Recovered,
+    SendStatus,
+    Settled,
+)
 
 CONTACT: Final = "15550100111"
 GROUP: Final = "15550100999-1690000000"
@@ -95,6 +104,9 @@ class Disk:
         self.seen: list[tuple[int, bytes]] = []
         """(wall_ms, fingerprint), oldest first."""
         self.books: Counter[tuple[Kind, Outcome | None]] = Counter()
+        self.ledger_pages: dict[int, bytes] = {}
+        self.ledger_items = b""
+        self.notes: dict[str, bytes] = {}
 
     def write(self, change: Change, now_ms: int) -> None:
         """Enter one change."""
@@ -112,8 +124,14 @@ class Disk:
             self.sent[ended.record.seq] = ended
         for entry in change.books:
             self.books[entry.kind, entry.outcome] += entry.count
+        if change.ledger_pages is not None:
+            self.ledger_items = b""
+            kept = {} if change.ledger_resets else self.ledger_pages
+            self.ledger_pages = kept | dict(change.ledger_pages)
+        self.ledger_items += change.ledger_items
+        self.notes |= change.notes
 
-    def recover(self) -> Recovered:
+    def recover(self, now_ms: int = WALL_MS, recent_ms: int = 0) -> Recovered:
         """What a store opened on this disk starts with."""
         kinds: dict[InboundClass, dict[Kind, int]] = {cls: {} for cls in InboundClass}
         for record in self.inbound.values():
@@ -126,7 +144,22 @@ class Disk:
             send_counts={cls: sum(r.cls is cls for r in self.sends.values()) for cls in SendClass},
             books=[BookEntry(kind, outcome, count) for (kind, outcome), count in self.books.items()],
             fingerprints=b"".join(mark for _, mark in self.seen),
+            ledger_pages=sorted(self.ledger_pages.items()),
+            ledger_items=self.ledger_items,
+            notes=dict(self.notes),
+            recent=self._recent(now_ms, recent_ms),
         )
+
+    def _recent(self, now_ms: int, recent_ms: int) -> list[RecentSends]:
+        attempts: Counter[str] = Counter()
+        last_ms: dict[str, int] = {}
+        for end in sorted(self.sent.values(), key=lambda end: end.settled_ms):
+            if end.record.attempts and recent_ms and abs(end.settled_ms - now_ms) <= recent_ms:
+                attempts[end.record.to] += end.record.attempts
+                last_ms[end.record.to] = end.settled_ms
+        return [
+            RecentSends(to, attempts[to], at_ms) for to, at_ms in sorted(last_ms.items(), key=lambda i: i[1])
+        ]
 
 
 class MemoryStore:
@@ -142,12 +175,13 @@ class MemoryStore:
         on_failure: Callable[[StoreError], None] = lambda _: None,
         *,
         holds_commits: bool = False,
+        recent_ms: int = 0,
     ) -> None:
         self.disk = disk or Disk()
-        self.recovered = self.disk.recover()
+        self._clock = clock or FakeClock()
+        self.recovered = self.disk.recover(self._clock.wall_ms(), recent_ms)
         self.holds_commits = holds_commits
         self.fixed_used_bytes: int | None = None
-        self._clock = clock or FakeClock()
         self._on_failure = on_failure
         self._next_seq = self.recovered.next_seq
         self._submitted: list[tuple[Change, asyncio.Future[None]]] = []
@@ -263,25 +297,25 @@ class MemoryStore:
 
 
 def inbound_backlog(
-    store: MemoryStore, clock: Clock, slots: int = 64, delayed_max: int = 64
+    store: MemoryStore, clock: Clock, slots: int = 64, aside_max: int = 64
 ) -> Backlog[InboundRecord]:
     """A queue of inbound records on `store`."""
 
     async def read_page(cls: int, after_seq: int, limit: int) -> list[InboundRecord]:
         return await store.read_inbound(InboundClass(cls), after_seq, limit)
 
-    return Backlog(len(InboundClass), slots, delayed_max, read_page, lambda record: record.received_ms, clock)
+    return Backlog(len(InboundClass), slots, aside_max, read_page, lambda record: record.received_ms, clock)
 
 
 def send_backlog(
-    store: MemoryStore, clock: Clock, slots: int = 64, delayed_max: int = 64
+    store: MemoryStore, clock: Clock, slots: int = 64, aside_max: int = 64
 ) -> Backlog[SendRecord]:
     """A queue of sends on `store`."""
 
     async def read_page(cls: int, after_seq: int, limit: int) -> list[SendRecord]:
         return await store.read_sends(SendClass(cls), after_seq, limit)
 
-    return Backlog(len(SendClass), slots, delayed_max, read_page, lambda record: record.accepted_ms, clock)
+    return Backlog(len(SendClass), slots, aside_max, read_page, lambda record: record.accepted_ms, clock)
 
 
 class FakeAlarm:

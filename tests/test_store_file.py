@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from gateway.errors import StoreBusyError, StoreError
 from gateway.events import InboundClass, Kind, Outcome, SendClass
 from gateway.store.protocol import BookEntry, Change, MemoryLimits
-from gateway.store.sqlite_file import MAINTENANCE_ROWS, PAGE_MAX_BYTES, SqliteFile
+from gateway.store.sqlite_file import MAINTENANCE_ROWS, SqliteFile
+from gateway.store.sqlite_read import PAGE_MAX_BYTES
+from gateway.store.sqlite_write import write
 
 MESSAGE, FAILURE, RECEIPT = InboundClass
 
@@ -24,7 +26,7 @@ MESSAGE, FAILURE, RECEIPT = InboundClass
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[SqliteFile]:
     made = SqliteFile(tmp_path)
-    made.recover()
+    made.recover(WALL_MS)
     yield made
     made.close()
 
@@ -149,7 +151,7 @@ def test_any_number_of_rows_is_written_and_deleted_whole(counts: list[int], data
     pushes = [send(next(seqs), data.draw(st.sampled_from(SendClass))) for _ in range(sends)]
     with tempfile.TemporaryDirectory() as directory:
         file = SqliteFile(Path(directory))
-        file.recover()
+        file.recover(WALL_MS)
         file.apply([Change(inbound=records[::2], sends=pushes), Change(inbound=records[1::2])], WALL_MS)
         file.apply(
             [
@@ -160,7 +162,7 @@ def test_any_number_of_rows_is_written_and_deleted_whole(counts: list[int], data
             WALL_MS,
         )
         file = reopened(file)
-        found = file.recover()
+        found = file.recover(WALL_MS)
         left = records[done:]
         for cls in InboundClass:
             of_class = [record for record in left if record.cls is cls]
@@ -207,22 +209,23 @@ def test_books_add_up_over_commits(file: SqliteFile) -> None:
     file.apply([Change(books=[entry, ended]), Change(books=[entry])], WALL_MS)
     file.apply([Change(books=[entry])], WALL_MS)
     file = reopened(file)
-    assert sorted((b.kind, b.outcome, b.count) for b in file.recover().books if b.outcome is None) == [
+    assert sorted((b.kind, b.outcome, b.count) for b in file.recover(WALL_MS).books if b.outcome is None) == [
         (Kind.READ, None, 6)
     ]
-    assert [b.count for b in file.recover().books if b.outcome is Outcome.SHED] == [1]
+    assert [b.count for b in file.recover(WALL_MS).books if b.outcome is Outcome.SHED] == [1]
     file.close()
 
 
 # -- failing
 
 
-@pytest.mark.parametrize("table", ["inbound", "send", "seen", "book", "sent", "parked"])
+@pytest.mark.parametrize("table", ["inbound", "send", "seen", "book", "sent", "parked", "meta"])
 def test_a_change_that_fails_anywhere_leaves_nothing(tmp_path: Path, table: str) -> None:
     file = SqliteFile(tmp_path)
-    file.recover()
+    file.recover(WALL_MS)
     kept, going = inbound(1), send(2)
-    file.apply([Change(inbound=[kept], sends=[going], books=[BookEntry(Kind.READ, None, 1)])], WALL_MS)
+    before = Change(inbound=[kept], sends=[going], books=[BookEntry(Kind.READ, None, 1)], notes={"a": b"old"})
+    file.apply([before], WALL_MS)
     trigger = f"BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'the disk is ill'); END"
     file._db.execute(f"CREATE TEMP TRIGGER fault {trigger}")
     everything = Change(
@@ -233,16 +236,18 @@ def test_a_change_that_fails_anywhere_leaves_nothing(tmp_path: Path, table: str)
         settled=[settled(going)],
         books=[BookEntry(Kind.SENT, None, 1)],
         fingerprints=b"12345678",
+        notes={"a": b"new"},
     )
     with pytest.raises(StoreError, match="the disk is ill"):
         file.apply([Change(inbound=[inbound(6)]), everything], WALL_MS)
     file = reopened(file)
-    found = file.recover()
+    found = file.recover(WALL_MS)
     assert found.next_seq == 3
     assert file.read_inbound(MESSAGE, 0, 9) == [kept]
     assert [record.seq for record in file.read_sends(SendClass.NORMAL, 0, 9)] == [2]
     assert (rows(file, "sent"), rows(file, "parked"), found.fingerprints) == (0, 0, b"")
     assert [(entry.kind, entry.count) for entry in found.books] == [(Kind.READ, 1)]
+    assert found.notes == {"a": b"old"}
     file.close()
 
 
@@ -252,7 +257,7 @@ def test_a_full_disk_leaves_nothing_of_the_change(file: SqliteFile) -> None:
     with pytest.raises(StoreError, match="full"):
         file.apply([Change(inbound=[inbound(seq, body=bytes(4000)) for seq in range(2, 40)])], WALL_MS)
     file = reopened(file)
-    assert file.recover().inbound_counts[MESSAGE] == 1
+    assert file.recover(WALL_MS).inbound_counts[MESSAGE] == 1
     file.close()
 
 
@@ -260,13 +265,36 @@ def test_a_crash_before_the_commit_leaves_nothing(file: SqliteFile) -> None:
     """The connection goes away in mid-transaction, as with kill -9."""
     file.apply([Change(inbound=[inbound(1)])], WALL_MS)
     file._db.execute("BEGIN IMMEDIATE")
-    file._write([Change(inbound=[inbound(2)])], WALL_MS)
+    write(file._db, [Change(inbound=[inbound(2)])], WALL_MS, 0)
     file = reopened(file)
     assert [record.seq for record in file.read_inbound(MESSAGE, 0, 9)] == [1]
     file.close()
 
 
+# -- starting
+
+
+def test_a_start_looks_at_recent_sends_only(file: SqliteFile) -> None:
+    """By the index of time, from the newest back; the table has a day of them."""
+    file.recover(WALL_MS)
+    statements: list[str] = []
+    file._db.set_trace_callback(statements.append)
+    file.recover(WALL_MS, 1_000)
+    file._db.set_trace_callback(None)
+    (asked,) = (text for text in statements if "FROM sent" in text)
+    plan = " ".join(row[3] for row in file._db.execute(f"EXPLAIN QUERY PLAN {asked}"))
+    assert "SEARCH sent USING INDEX sent_by_time" in plan
+    assert "SCAN sent" not in plan
+
+
 # -- forgetting
+
+
+def test_forgets_the_oldest_ends_though_sends_accepted_before_them_ended_later(file: SqliteFile) -> None:
+    late = [settled(send(seq), settled_ms=WALL_MS + 10) for seq in range(1, MAINTENANCE_ROWS + 1)]
+    file.apply([Change(settled=[*late, settled(send(5_000), settled_ms=WALL_MS)])], WALL_MS)
+    assert not file.forget(MemoryLimits(0, 10**9, WALL_MS + 1, 10**9))
+    assert rows(file, "sent") == MAINTENANCE_ROWS
 
 
 def test_forgets_a_bounded_number_at_a_time(file: SqliteFile) -> None:
@@ -299,19 +327,19 @@ def test_a_full_fingerprint_row_is_kept_until_all_of_it_is_old(file: SqliteFile)
     file.apply([Change(fingerprints=b"a" * 8), Change(fingerprints=b"b" * 8)], WALL_MS)
     file.apply([Change(fingerprints=b"c" * 8)], WALL_MS)
     file.forget(MemoryLimits(0, 2, 0, 0))
-    assert file.recover().fingerprints == b"a" * 8 + b"b" * 8 + b"c" * 8
+    assert file.recover(WALL_MS).fingerprints == b"a" * 8 + b"b" * 8 + b"c" * 8
     file.forget(MemoryLimits(0, 1, 0, 0))
-    assert file.recover().fingerprints == b"c" * 8
+    assert file.recover(WALL_MS).fingerprints == b"c" * 8
 
 
 def test_fingerprints_go_on_after_all_have_been_forgotten(file: SqliteFile) -> None:
     file.apply([Change(fingerprints=b"a" * 8)], WALL_MS)
     file.forget(MemoryLimits(WALL_MS + 1, 10**9, 0, 0))
     file = reopened(file)
-    assert file.recover().fingerprints == b""
+    assert file.recover(WALL_MS).fingerprints == b""
     file.apply([Change(fingerprints=b"b" * 8), Change(fingerprints=b"c" * 8)], WALL_MS)
     file.apply([Change(fingerprints=b"d" * 8)], WALL_MS)
-    assert file.recover().fingerprints == b"b" * 8 + b"c" * 8 + b"d" * 8
+    assert file.recover(WALL_MS).fingerprints == b"b" * 8 + b"c" * 8 + b"d" * 8
     file.close()
 
 

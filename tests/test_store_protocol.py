@@ -10,7 +10,7 @@ from builders import WALL_MS, Disk, MemoryStore, inbound, parked, send, settled
 from gateway.clock import FakeClock
 from gateway.errors import StoreError
 from gateway.events import InboundClass, InboundRecord, Kind, Outcome, SendClass
-from gateway.store.protocol import BookEntry, Change, MemoryLimits
+from gateway.store.protocol import BookEntry, Change, MemoryLimits, RecentSends
 from gateway.store.sqlite_store import SqliteStore
 
 AnyStore = SqliteStore | MemoryStore
@@ -28,13 +28,13 @@ class Opener:
         self._disk = Disk()
         self._store: AnyStore | None = None
 
-    async def open(self) -> AnyStore:
+    async def open(self, recent_ms: int = 0) -> AnyStore:
         """Close what is open and open it again."""
         await self.close()
         if self.make == "sqlite":
-            self._store = SqliteStore(self._directory, self.clock, lambda _: None)
+            self._store = SqliteStore(self._directory, self.clock, lambda _: None, recent_ms=recent_ms)
         else:
-            self._store = MemoryStore(self.clock, self._disk)
+            self._store = MemoryStore(self.clock, self._disk, recent_ms=recent_ms)
         return self._store
 
     async def close(self) -> None:
@@ -88,6 +88,41 @@ async def test_an_empty_store_starts_at_one(opener: Opener) -> None:
     assert [store.next_seq(), store.next_seq()] == [1, 2]
     assert store.recovered.fingerprints == b""
     assert store.recovered.books == []
+
+
+async def test_the_last_note_of_a_name_is_kept_whatever_the_name(opener: Opener) -> None:
+    store = await opener.open()
+    assert store.recovered.notes == {}
+    written = [{"a": b"1", "seq": b"2"}, {"a": b"3", "*": b""}]
+    await asyncio.gather(*(store.submit(Change(notes=notes)) for notes in written))
+    await store.submit(Change(notes={"secret": b"\x00\xff", "a": b"4"}, inbound=[inbound(1)]))
+    secret = store.secret if isinstance(store, SqliteStore) else None
+    store = await opener.open()
+    assert store.recovered.notes == {"a": b"4", "seq": b"2", "*": b"", "secret": b"\x00\xff"}
+    assert store.recovered.next_seq == 2
+    assert secret == (store.secret if isinstance(store, SqliteStore) else None)
+
+
+async def test_tells_who_was_written_to_lately(opener: Opener) -> None:
+    """By the time they ended, not by that of their acceptance; and not what never left."""
+    store = await opener.open()
+    told = [
+        ("b", 2, -400), ("a", 1, -100), ("a", 1, -1_001), ("c", 1, -1_000), ("b", 3, -900), ("later", 1, 1_000),
+        ("long ago", 1, -2_000), ("never tried", 0, -10), ("far in the future", 1, 1_001),
+    ]  # fmt: skip
+    ends = []
+    for seq, (to, attempts, at_ms) in enumerate(told, 1):
+        record = send(seq, to=to)
+        record.attempts = attempts
+        ends.append(settled(record, settled_ms=WALL_MS + at_ms))
+    await store.submit(Change(settled=ends))
+    store = await opener.open(recent_ms=1_000)
+    assert store.recovered.recent == [
+        RecentSends(to, attempts, WALL_MS + at_ms)
+        for to, attempts, at_ms in [("c", 1, -1_000), ("b", 5, -400), ("a", 1, -100), ("later", 1, 1_000)]
+    ]
+    store = await opener.open()
+    assert store.recovered.recent == []
 
 
 async def test_a_number_is_never_given_twice_even_when_all_rows_have_left(opener: Opener) -> None:

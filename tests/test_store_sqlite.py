@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from builders import inbound, send
+from builders import WALL_MS, inbound, send
 
 from gateway.clock import FakeClock
 from gateway.errors import StoreError
@@ -127,7 +127,7 @@ async def test_a_failed_commit_fails_all_that_shared_it_and_all_after(rig: Rig, 
     assert rig.store.waiting_changes == 0
     await rig.store.close()
     file = SqliteFile(tmp_path)
-    assert sum(file.recover().send_counts.values()) == 1
+    assert sum(file.recover(WALL_MS).send_counts.values()) == 1
     file.close()
 
 

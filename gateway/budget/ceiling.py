@@ -4,6 +4,7 @@ Additive increase, multiplicative decrease, as for congestion in a network: each
 1015, 1016, 130429) takes 30 % off, each second with success gives back 1 % of the plan. Pure.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from gateway.clock import NS_PER_S
@@ -20,9 +21,14 @@ LOWEST_SHARE: Final = 0.05
 class Ceiling:
     """A share of the plan in [LOWEST_SHARE, 1]."""
 
-    def __init__(self) -> None:
-        self.share = 1.0
+    def __init__(self, share: float = 1.0) -> None:
+        """Start at `share`, as far as it is one."""
+        self.share = min(1.0, max(LOWEST_SHARE, share))
         self.lowered = 0
+        self.on_kept: Callable[[float], None] = lambda _share: None
+        """Called with the share when it was lowered and when it is whole again: it is worth keeping over a restart.
+
+        Not for each step up: after a restart they are made again."""
         self._lowered_at_ns: int | None = None
         self._raised_at_ns = 0
 
@@ -35,6 +41,7 @@ class Ceiling:
         self.lowered += 1
         before = self.share
         self.share = max(LOWEST_SHARE, self.share * DECREASE)
+        self.on_kept(self.share)
         return self.share != before
 
     def raise_(self, now_ns: int) -> bool:
@@ -43,4 +50,6 @@ class Ceiling:
             return False
         self._raised_at_ns = now_ns
         self.share = min(1.0, self.share + INCREASE_SHARE)
+        if self.share >= 1.0:
+            self.on_kept(self.share)
         return True

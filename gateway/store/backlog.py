@@ -1,15 +1,17 @@
 """A queue that is a window on the store: rings of fixed size in memory, the overflow on disk, in order.
 
 States of a record: *ready* (in a ring, or on disk behind it), *taken* (someone works on it), *delayed*
-(not before a given time), gone. The store has every one of them until it is settled.
+(not before a given time), gone. The store has every one of them until it is settled. *Aside* are those taken or delayed.
 
 Overflow. A class whose ring is full goes on disk: from then on all its new records stay there until the
 ring has drained to half and the next page is read back, so order is kept and pages are worth their read.
 
-Bounds. Bytes: at `memory_max_bytes` of bodies new records go on disk although the ring has room, and one page may
-come on top. Records: the rings, plus `delayed_max` a class, plus what is taken (the caller's concurrency). While as
-many as `delayed_max` of a class are delayed, only delayed ones of it are handed out: a dead backend must not pull
-the whole queue through its hands. Other classes go on: bulk that must wait a day closes no door to a reply.
+Bounds. New records go on disk, although the ring has room, while the bodies in memory come to `memory_max_bytes`.
+A class is *closed*, which means that only delayed ones of it are handed out, while `aside_max` of its records are aside,
+or all that is aside comes to `memory_max_bytes` and this class has more than its part of that (one of `classes`): a
+dead backend or a recipient with a queue of his own must not pull everything through our hands. Other classes go on:
+bulk that must wait a day closes no door to a reply. So bodies in memory come to at most twice `memory_max_bytes`, and
+a page and a record a class. A class that is closed waits until some of its own have gone, whoever its next is for.
 """
 
 import asyncio
@@ -25,7 +27,8 @@ from gateway.events import Kind
 ALL_CLASSES: Final = 0xFFFF
 
 MEMORY_MAX_BYTES: Final = 32 << 20
-"""Of bodies in one backlog's memory. Three backlogs of it and their pages stay below half of MemoryHigh=384M."""
+"""Of bodies in one backlog's memory. Three backlogs with everything aside (64, 43 and 32 MB: by the classes they have)
+and their pages (4 MB each) stay below half of MemoryHigh=384M."""
 
 
 class Record(Protocol):
@@ -52,13 +55,13 @@ class Backlog(Generic[R]):
         self,
         classes: int,
         slots: int,
-        delayed_max: int,
+        aside_max: int,
         read_page: ReadPage[R],
         stamp_ms: Callable[[R], int],
         clock: Clock,
         memory_max_bytes: int = MEMORY_MAX_BYTES,
     ) -> None:
-        """`slots` records of each class fit in memory, and `delayed_max` that are delayed.
+        """`slots` records of each class fit in memory, and `aside_max` that are taken or delayed.
 
         New ones go on disk while the bodies in memory come to `memory_max_bytes`. `stamp_ms` is when a record was
         accepted.
@@ -68,7 +71,12 @@ class Backlog(Generic[R]):
         self.memory_max_bytes = memory_max_bytes
         self.memory_bytes = 0
         """Of the bodies in memory: ready, taken and delayed."""
-        self._delayed_max = delayed_max
+        self._aside_max = aside_max
+        self._aside = [0] * classes
+        """Records of each class that are taken or delayed, and below the bytes of their bodies."""
+        self._aside_bytes = [0] * classes
+        self._closed = 0
+        """Bit mask of the classes of which only delayed ones are handed out."""
         self._read_page = read_page
         self._stamp_ms = stamp_ms
         self._clock = clock
@@ -150,11 +158,10 @@ class Backlog(Generic[R]):
         """
         due, fresh = self._look(allowed)
         if due >= 0 and (fresh < 0 or (due <= fresh and not prefers_fresh)):
-            if len(self._delayed[due]) == self._delayed_max:
-                self.wake_all()  # its ring is open again
             record = heapq.heappop(self._delayed[due])[2]
         elif fresh >= 0:
             record = cast("R", self._rings.pop(1 << fresh))
+            self._count_aside(record, 1)
             if self._wants_refill(fresh):
                 self._refill_wanted.set()
         else:
@@ -174,15 +181,28 @@ class Backlog(Generic[R]):
         """The first allowed class with a delayed record that is due, and the first with a fresh one; -1 for none."""
         now_ns = self._clock.now_ns()
         due = -1
-        open_rings = allowed
         for cls, heap in enumerate(self._delayed):
-            if due < 0 and heap and heap[0][0] <= now_ns and allowed >> cls & 1:
+            if heap and heap[0][0] <= now_ns and allowed >> cls & 1:
                 due = cls
-            if len(heap) >= self._delayed_max:
-                open_rings &= ~(1 << cls)
+                break
         if due < 0:
             self._looked_ns = now_ns
-        return due, self._rings.peek_class(open_rings)
+        return due, self._rings.peek_class(allowed & ~self._closed)
+
+    def _count_aside(self, record: R, change: int) -> None:
+        """One more is aside (`change` 1), or one fewer (-1): see which classes are closed now, and wake for the others."""
+        self._aside[record.cls] += change
+        self._aside_bytes[record.cls] += change * len(record.body)
+        is_full = sum(self._aside_bytes) >= self.memory_max_bytes
+        if not (is_full or self._closed or self._aside[record.cls] >= self._aside_max):
+            return
+        part = self.memory_max_bytes // len(self._aside)
+        was_closed, self._closed = self._closed, 0
+        for cls, count in enumerate(self._aside):
+            if count >= self._aside_max or (is_full and self._aside_bytes[cls] > part):
+                self._closed |= 1 << cls
+        if was_closed & ~self._closed:
+            self.wake_all()
 
     def _wants_refill(self, cls: int) -> bool:
         """Resume at half, so that pages are worth their read; an empty ring gets its page whatever the bytes."""
@@ -237,6 +257,7 @@ class Backlog(Generic[R]):
     def settle(self, record: R) -> None:
         """Let go of a record taken: the store has its outcome."""
         del self._taken[record.seq]
+        self._count_aside(record, -1)
         self.memory_bytes -= len(record.body)
         for kind, count in record.kind_counts():
             self._waiting[kind] -= count
@@ -249,7 +270,7 @@ class Backlog(Generic[R]):
 
     def has_room_to_move(self, cls: int) -> bool:
         """Whether a class takes one more record from another; what is moved stays in memory."""
-        return len(self._delayed[cls]) < self._delayed_max and self.memory_bytes < self.memory_max_bytes
+        return self._aside[cls] < self._aside_max and self.memory_bytes < self.memory_max_bytes
 
     def withdraw(self, seq: int, cls: int) -> R | None:
         """Take a waiting record out, whatever is before it, to be given back with `reinstate`.
@@ -271,8 +292,9 @@ class Backlog(Generic[R]):
             self._delayed[cls].remove(entry)
             heapq.heapify(self._delayed[cls])
             self._ahead[cls].discard(seq)
-            due_ns = entry[0]
-            found: R | None = entry[2]
+            due_ns, _, record = entry
+            self._count_aside(record, -1)
+            found: R | None = record
         elif seq in self._ahead[cls]:
             raise KeyError(seq)  # it was in memory and has ended
         elif seq > self._tail_seq[cls]:
@@ -305,6 +327,7 @@ class Backlog(Generic[R]):
         if record.seq > self._tail_seq[record.cls]:
             self._ahead[record.cls].add(record.seq)
         self.memory_bytes += len(record.body)
+        self._count_aside(record, 1)
         heapq.heappush(self._delayed[record.cls], (due_ns, record.seq, record))
         self._looked_ns = min(self._looked_ns, due_ns - 1)
         self.wake_all()
@@ -349,6 +372,15 @@ class Backlog(Generic[R]):
     def depth(self, cls: int) -> int:
         """Records of a class in memory and ready."""
         return self._rings.depth(cls)
+
+    def has_due(self, cls: int) -> bool:
+        """Whether a delayed record of a class has come to its time."""
+        heap = self._delayed[cls]
+        return bool(heap) and heap[0][0] <= self._clock.now_ns()
+
+    def first_stamp(self, cls: int) -> int:
+        """When the next fresh record of a class in memory was accepted; -1 when there is none."""
+        return self._rings.oldest_stamp(cls)
 
     def on_disk(self, cls: int) -> int:
         """Records of a class that wait on disk only."""

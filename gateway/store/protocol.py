@@ -47,6 +47,14 @@ class Change(msgspec.Struct):
     sends: list[SendRecord] = []
     settled: list[Settled] = []
     books: list[BookEntry] = []
+    ledger_items: bytes = b""
+    """What is entered in the receipt ledger by it, as `ReceiptLedger.apply_log` reads it."""
+    ledger_pages: list[tuple[int, bytes]] | None = None
+    """A checkpoint: the pages changed since the last one, with all items of the changes submitted before."""
+    ledger_resets: bool = False
+    """Whether the checkpoint takes the place of all pages there were, not only of those it brings."""
+    notes: dict[str, bytes] = {}
+    """A few bytes by name, kept until they are written again: what a part must know after a restart."""
     on_commit: list[Callable[[], None]] = []
     """Run on the loop once the change is on disk, before anything that waits for it, in order of submission."""
 
@@ -65,6 +73,15 @@ class SendStatus(msgspec.Struct, frozen=True):
     node_id: str = ""
     reason: str = ""
     settled_ms: int | None = None
+
+
+class RecentSends(msgspec.Struct, frozen=True):
+    """How often one recipient was written to lately."""
+
+    to: str
+    attempts: int
+    last_ms: int
+    """When the last of these sends was settled (wall clock)."""
 
 
 class MemoryLimits(msgspec.Struct, frozen=True):
@@ -88,6 +105,13 @@ class Recovered(msgspec.Struct):
     books: list[BookEntry]
     fingerprints: bytes
     """Oldest first."""
+    ledger_pages: list[tuple[int, bytes]]
+    """Of the last checkpoint."""
+    ledger_items: bytes
+    """What came after it, in order."""
+    notes: dict[str, bytes]
+    recent: list[RecentSends]
+    """Who was written to lately, oldest first: as far back as was asked for when the store was opened."""
 
 
 class Store(Protocol):

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from gateway.clock import Clock
+from gateway.clock import NS_PER_MS, Clock
 from gateway.errors import StoreError
 from gateway.events import InboundClass, InboundRecord, SendClass, SendRecord
 from gateway.store.protocol import Change, MemoryLimits, Recovered, SendStatus
@@ -51,14 +51,22 @@ class _Read:
 class SqliteStore:
     """The store on one machine. Make it and call it on the loop."""
 
-    def __init__(self, directory: Path, clock: Clock, on_failure: Callable[[StoreError], None]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        clock: Clock,
+        on_failure: Callable[[StoreError], None],
+        *,
+        recent_ms: int = 0,
+    ) -> None:
         """Open the store in `directory` and start its thread; `on_failure` is called once, on the loop.
 
+        What it recovers tells who was written to in the last `recent_ms`.
         Raises StoreBusyError and StoreError as SqliteFile does.
         """
         self._file = SqliteFile(directory)
         self.secret = self._file.secret
-        self.recovered: Recovered = self._file.recover()
+        self.recovered: Recovered = self._file.recover(clock.wall_ms(), recent_ms)
         self._clock = clock
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
@@ -69,6 +77,7 @@ class SqliteStore:
         self.commits = 0
         self.changes = 0
         self.waiting_changes = 0
+        self._waiting_since_ns = 0
         self._jobs: queue.SimpleQueue[_Write | _Read | None] = queue.SimpleQueue()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
@@ -90,6 +99,8 @@ class SqliteStore:
         if self._failure is not None or self._is_closed:
             future.set_exception(self._failure or StoreError("the store is closed"))
             return future
+        if not self.waiting_changes:
+            self._waiting_since_ns = self._clock.now_ns()
         self.waiting_changes += 1
         self._jobs.put(_Write(change, future))
         return future
@@ -120,6 +131,12 @@ class SqliteStore:
     def used_bytes(self) -> int:
         return self._used_bytes
 
+    def oldest_wait_ms(self) -> float:
+        """How long a change has been waiting for its commit, at least; 0 when none waits."""
+        if not self.waiting_changes:
+            return 0.0
+        return (self._clock.now_ns() - self._waiting_since_ns) / NS_PER_MS
+
     @property
     def failure(self) -> StoreError | None:
         """Why the store takes nothing more; None while it does."""
@@ -147,6 +164,8 @@ class SqliteStore:
             self._failed([*writes], StoreError(f"a part failed to take note of a commit: {error!r}"))
             return
         self.waiting_changes -= len(writes)
+        # Of those that are left the oldest came after the last batch was taken, which was no later than this.
+        self._waiting_since_ns = self._clock.now_ns()
         for write in writes:
             _resolve(write.future, None)
 
