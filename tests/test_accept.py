@@ -14,6 +14,9 @@ from gateway.dialects.onprem import OnPrem
 from gateway.errors import StoreError
 from gateway.events import Kind, Outcome, SendClass
 from gateway.outbound.accept import PUSHES_FULL, Acceptor, PushAnswer
+from gateway.outbound.front import Front
+from gateway.outbound.options import PRIORITY
+from gateway.store.backlog import ALL_CLASSES
 from gateway.store.books import Books
 from gateway.store.protocol import Change
 
@@ -43,7 +46,8 @@ class Rig:
         )
 
     async def push(self, body: bytes | None = None, priority: str | None = None) -> PushAnswer:
-        return await self.acceptor.accept(push_body() if body is None else body, priority)
+        headers = {} if priority is None else {PRIORITY: priority}
+        return await self.acceptor.accept(push_body() if body is None else body, headers)
 
 
 def error_of(answer: PushAnswer, dialect: Dialect) -> tuple[int, int, str]:
@@ -334,6 +338,32 @@ async def test_a_send_that_is_under_way_or_has_ended_keeps_its_class() -> None:
     rig.queue.settle(record)
     await rig.store.submit(Change(settled=[settled(record)]))
     assert (await rig.acceptor.reclass(send_id, "high")).status == 409
+
+
+async def test_a_send_that_was_looked_at_and_not_sent_can_be_given_another_class() -> None:
+    rig = Rig()
+    front = Front(rig.queue)
+    rig.acceptor.release = front.release
+    (send_id,) = await bulk_ids(rig, 1)
+    assert front.look(ALL_CLASSES, rig.clock.now_ns()).ready == 1 << SendClass.BULK
+    assert rig.queue.taken() == 1
+    assert (await rig.acceptor.reclass(send_id, "high")).status == 200
+    assert front.look(ALL_CLASSES, rig.clock.now_ns()).ready == 1 << SendClass.HIGH
+    record = front.take(SendClass.HIGH, rig.clock.now_ns())
+    assert (record.id, record.cls) == (send_id, SendClass.HIGH)
+    assert (await rig.acceptor.reclass(send_id, "normal")).status == 409, "now it is under way"
+
+
+async def test_changes_of_one_send_at_once_are_made_one_after_the_other() -> None:
+    rig = Rig()
+    (send_id,) = await bulk_ids(rig, 1)
+    answers = await asyncio.gather(
+        *(rig.acceptor.reclass(send_id, cls) for cls in ("high", "reply", "normal"))
+    )
+    assert [answer.status for answer in answers] == [200] * 3
+    record = rig.queue.take()
+    assert record is not None
+    assert record.cls is SendClass.NORMAL
 
 
 async def test_a_class_that_is_none_and_a_send_that_is_none_are_refused() -> None:

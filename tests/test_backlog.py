@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -78,9 +79,9 @@ async def test_a_delayed_record_that_is_due_waits_for_a_higher_class() -> None:
     assert [record and record.seq for record in (queue.take(), queue.take())] == [2, 1]
 
 
-async def test_a_class_with_as_many_delayed_as_may_be_hands_out_no_fresh_ones() -> None:
+async def test_a_class_with_as_many_aside_as_may_be_hands_out_no_fresh_ones() -> None:
     store, clock = MemoryStore(), FakeClock()
-    queue = inbound_backlog(store, clock, delayed_max=2)
+    queue = inbound_backlog(store, clock, aside_max=2)
     await pushed(store, queue, *(inbound(seq) for seq in range(1, 5)))
     due_ns = clock.now_ns() + 1000
     for _ in range(2):
@@ -90,13 +91,19 @@ async def test_a_class_with_as_many_delayed_as_may_be_hands_out_no_fresh_ones() 
     assert not queue.has_ready()
     assert queue.take() is None
     clock.advance_ns(1000)
-    assert [record and record.seq for record in (queue.take(), queue.take(), queue.take())] == [1, 2, 3]
+    first, second = queue.take(), queue.take()
+    assert first is not None
+    assert second is not None
+    assert (first.seq, second.seq) == (1, 2)
+    assert queue.take() is None, "taken ones count as delayed ones do"
+    queue.settle(first)
+    assert [record and record.seq for record in (queue.take(), queue.take())] == [3, None]
 
 
 async def test_delayed_records_of_one_class_do_not_close_another() -> None:
     """Bulk that waits a day for the end of a restriction must not hold replies up for a day."""
     store, clock = MemoryStore(), FakeClock()
-    queue = inbound_backlog(store, clock, delayed_max=2)
+    queue = inbound_backlog(store, clock, aside_max=2)
     await pushed(store, queue, inbound(1, RECEIPT), inbound(2, RECEIPT))
     for _ in range(2):
         record = queue.take()
@@ -106,6 +113,35 @@ async def test_delayed_records_of_one_class_do_not_close_another() -> None:
     record = queue.take(ALL_CLASSES & ~(1 << RECEIPT))
     assert record is not None
     assert record.seq == 3
+
+
+async def test_large_bodies_that_are_delayed_close_their_class_and_leave_others_their_part() -> None:
+    """An empty ring gets its page whatever the bytes: that alone would read all of a flood into memory."""
+    store, clock = MemoryStore(), FakeClock()
+    queue = inbound_backlog(store, clock, slots=2)
+    queue.memory_max_bytes = 3000
+    refill = asyncio.create_task(queue.refill())
+    for cls in (RECEIPT, MESSAGE):
+        await pushed(store, queue, *(inbound(store.next_seq(), cls, body=bytes(300)) for _ in range(20)))
+    aside = dict.fromkeys(InboundClass, 0)
+    for cls in (RECEIPT, MESSAGE):
+        await turns()
+        while (record := queue.take(1 << cls)) is not None:
+            aside[cls] += 1
+            queue.defer(record, clock.now_ns() + 10**15)
+            await turns()
+    assert aside == {RECEIPT: 10, FAILURE: 0, MESSAGE: 4}, "all of the limit; one more than a third of it"
+    assert queue.memory_bytes <= (10 + 4) * 300 + 2 * 2 * 300, "and one page each"
+    getting = asyncio.create_task(queue.get())
+    await turns()
+    assert not getting.done()
+    clock.advance_ns(10**15)
+    first = queue.take(1 << MESSAGE)
+    assert first is not None
+    assert first.seq == 21, "what is delayed is handed out"
+    queue.settle(first)
+    assert (await getting).seq == 22
+    refill.cancel()
 
 
 async def test_overflow_goes_to_disk_and_comes_back_in_order() -> None:
@@ -332,9 +368,9 @@ async def test_a_due_record_of_a_class_not_allowed_does_not_spin() -> None:
     await waiting
 
 
-async def test_an_opened_class_wakes_all_who_wait_for_it() -> None:
+async def test_a_class_that_opens_wakes_who_waits_for_it() -> None:
     store, clock = MemoryStore(), FakeClock()
-    queue = inbound_backlog(store, clock, delayed_max=1)
+    queue = inbound_backlog(store, clock, aside_max=1)
     await pushed(store, queue, inbound(1), inbound(2), inbound(3))
     record = queue.take()
     assert record is not None
@@ -344,6 +380,10 @@ async def test_an_opened_class_wakes_all_who_wait_for_it() -> None:
     assert not any(task.done() for task in getting)
     clock.advance_ns(10**15)
     assert queue.take() is record
+    queue.settle(record)
+    await turns()
+    assert sorted(other.result().seq for other in getting if other.done()) == [2]
+    queue.settle(next(other.result() for other in getting if other.done()))
     assert sorted(other.seq for other in await asyncio.gather(*getting)) == [2, 3]
 
 
@@ -360,23 +400,21 @@ class BacklogBesideModel(RuleBasedStateMachine):
 
     @initialize(
         slots=st.integers(2, 5),
-        delayed_max=st.integers(1, 4),
+        aside_max=st.integers(1, 4),
         memory_max_bytes=st.sampled_from([1, 100, 500, 10**6]),
         restored=st.lists(_CLASSES, max_size=8),
     )
-    def start(
-        self, slots: int, delayed_max: int, memory_max_bytes: int, restored: list[InboundClass]
-    ) -> None:
+    def start(self, slots: int, aside_max: int, memory_max_bytes: int, restored: list[InboundClass]) -> None:
         self.loop = asyncio.new_event_loop()
         self.clock = FakeClock()
         disk = Disk()
-        self.model = BacklogModel(len(InboundClass), delayed_max)
+        self.model = BacklogModel(len(InboundClass), aside_max, memory_max_bytes)
         for at, cls in enumerate(restored):
             record = inbound(at + 1, cls, [Kind.MESSAGE] * (at % 3 + 1))
             disk.write(Change(inbound=[record]), WALL_MS)
             self.model.push(record)
         self.store = MemoryStore(self.clock, disk)
-        self.queue = inbound_backlog(self.store, self.clock, slots, delayed_max)
+        self.queue = inbound_backlog(self.store, self.clock, slots, aside_max)
         self.queue.memory_max_bytes = memory_max_bytes
         for cls in InboundClass:
             recovered = self.store.recovered
@@ -496,7 +534,10 @@ class BacklogBesideModel(RuleBasedStateMachine):
         assert queue.taken() == len(model.taken)
         assert queue.delayed() == sum(len(delayed) for delayed in model.delayed)
         in_memory = [*model.taken, *(record for delayed in model.delayed for _, record in delayed)]
+        aside = Counter(record.cls for record in in_memory)
         for cls in InboundClass:
+            has_room = aside[cls] < model.aside_max and queue.memory_bytes < queue.memory_max_bytes
+            assert queue.has_room_to_move(cls) == has_room
             assert queue.depth(cls) + queue.on_disk(cls) == len(model.fresh[cls])
             assert queue.depth(cls) <= queue.slots
             in_memory += model.fresh[cls][: queue.depth(cls)]

@@ -1,7 +1,8 @@
 """The push API's decisions: who may push, what a request must look like, and that it is stored before 2xx."""
 
+import asyncio
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import orjson
@@ -10,6 +11,7 @@ from gateway.clock import Clock
 from gateway.dialects.dialect import Dialect, Push, Refusal
 from gateway.errors import StoreError
 from gateway.events import Kind, SendClass, SendRecord
+from gateway.outbound.options import Options, read_class, read_options
 from gateway.store.backlog import Backlog
 from gateway.store.books import Books, accepted_entries
 from gateway.store.protocol import Change, SendStatus, Store
@@ -19,8 +21,6 @@ PUSHES_FULL: Final = 0.75
 
 RETRY_AFTER_S: Final = 5
 """What a push refused for a full queue is told. The queue's own rate will answer this better."""
-
-_CLASSES: Final = {cls.label: cls for cls in SendClass}
 
 
 class PushAnswer:
@@ -58,6 +58,9 @@ class Acceptor:
         self._books = books
         self._clock = clock
         self._entering = 0
+        self._reclassing = asyncio.Lock()
+        self.release: Callable[[int, int], None] = lambda _seq, _now_ns: None
+        """Called before a send is given another class: whoever has it in hand and has not begun gives it back."""
         self.refused: dict[str, int] = {}
 
     def authorise(self, authorization: str | None) -> PushAnswer | None:
@@ -75,21 +78,18 @@ class Acceptor:
         )
         return self._refuse("denied", Refusal(401, self._dialect.codes.denied, "Access denied", details))
 
-    async def accept(self, body: bytes, priority: str | None) -> PushAnswer:
-        """Take one send request whose sender is authorised. Waits for the disk."""
+    async def accept(self, body: bytes, headers: Mapping[str, str]) -> PushAnswer:
+        """Take one send request whose sender is authorised, with what its headers ask for. Waits for the disk."""
         codes = self._dialect.codes
-        cls = SendClass.NORMAL if priority is None else _CLASSES.get(priority.strip().lower())
-        if cls is None:
-            details = f"X-Gateway-Priority must be one of {', '.join(_CLASSES)}, not {priority!r}"
-            return self._refuse(
-                "invalid", Refusal(400, codes.invalid, "Parameter value is not valid", details)
-            )
+        options = read_options(headers)
+        if isinstance(options, str):
+            return self._invalid(options)
         push = self._dialect.read_push(body)
         if isinstance(push, Refusal):
             return self._refuse("invalid", push)
         if (full := self._full()) is not None:
             return self._refuse("full", full)
-        record = self.new_record(push, body, cls)
+        record = self.new_record(push, body, options)
         self._entering += 1
         try:
             await self._store.submit(self.add(Change(), [record]))
@@ -105,6 +105,10 @@ class Acceptor:
         details = f"the body is larger than GATEWAY_PUSH_BODY_MAX, {limit_bytes} bytes"
         return self._refuse("large", Refusal(413, self._dialect.codes.invalid, "Request too large", details))
 
+    def _invalid(self, details: str) -> PushAnswer:
+        refusal = Refusal(400, self._dialect.codes.invalid, "Parameter value is not valid", details)
+        return self._refuse("invalid", refusal)
+
     def _full(self) -> Refusal | None:
         waiting = self._backlog.total() + self._entering
         if waiting >= self._queue_max:
@@ -118,11 +122,18 @@ class Acceptor:
         reply = SendClass.REPLY
         return self._backlog.depth(reply) + self._backlog.on_disk(reply) < self._queue_max
 
-    def new_record(self, push: Push, body: bytes, cls: SendClass) -> SendRecord:
+    def new_record(self, push: Push, body: bytes, options: Options) -> SendRecord:
         """A record for a send accepted now."""
         seq = self._store.next_seq()
         return SendRecord(
-            seq, self._store.send_id(seq), cls, push.to, push.is_group, body, self._clock.wall_ms()
+            seq,
+            self._store.send_id(seq),
+            options.cls,
+            push.to,
+            push.is_group,
+            body,
+            self._clock.wall_ms(),
+            options.mask,
         )
 
     def add(self, change: Change, records: list[SendRecord]) -> Change:
@@ -142,31 +153,31 @@ class Acceptor:
     async def reclass(self, send_id: str, priority: str | None) -> PushAnswer:
         """Give a waiting send another class, for whoever is authorised. It survives retries and restarts.
 
-        409 for one that is under way or has ended.
+        409 for one that is under way at the node or has ended, 429 when the new class has no room for it.
         """
         codes = self._dialect.codes
-        new = _CLASSES.get((priority or "").strip().lower())
-        if new is None:
-            details = f"X-Gateway-Priority must be one of {', '.join(_CLASSES)}, not {priority!r}"
-            return self._refuse(
-                "invalid", Refusal(400, codes.invalid, "Parameter value is not valid", details)
-            )
-        status = await self._store.find_send(send_id)
-        if status is None:
-            return await self.find(send_id)
-        if status.state != "queued":
-            refusal = Refusal(409, codes.invalid, "Too late", f"the send is {status.state}")
-            return self._refuse("too_late", refusal)
-        if status.cls is not new and not self._backlog.has_room_to_move(new):
-            details = f"as many {new.label} sends as fit are in memory"
-            return self._refuse("full", Refusal(429, codes.busy, "Too many requests", details))
-        if status.cls is not new and not await self._move(status, new):
-            refusal = Refusal(409, codes.invalid, "Too late", "the send is under way")
-            return self._refuse("too_late", refusal)
+        new = read_class(priority)
+        if isinstance(new, str):
+            return self._invalid(new)
+        async with self._reclassing:
+            # One at a time: so the class that the store tells is the one it waits in.
+            status = await self._store.find_send(send_id)
+            if status is None:
+                return await self.find(send_id)
+            if status.state != "queued":
+                refusal = Refusal(409, codes.invalid, "Too late", f"the send is {status.state}")
+                return self._refuse("too_late", refusal)
+            if status.cls is not new and not self._backlog.has_room_to_move(new):
+                details = f"as many {new.label} sends as fit are in memory"
+                return self._refuse("full", Refusal(429, codes.busy, "Too many requests", details))
+            if status.cls is not new and not await self._move(status, new):
+                refusal = Refusal(409, codes.invalid, "Too late", "the send is under way")
+                return self._refuse("too_late", refusal)
         return await self.find(send_id)
 
     async def _move(self, status: SendStatus, new: SendClass) -> bool:
         seq = int(status.id.rpartition("-")[2])
+        self.release(seq, self._clock.now_ns())
         try:
             withdrawn = self._backlog.withdraw(seq, status.cls)
         except KeyError:

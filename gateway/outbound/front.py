@@ -1,27 +1,30 @@
 """The front of the send queue: what of each class may go, and what must stand aside so that others go on.
 
 A class has at most one record *in hand*: taken from the backlog, looked at, and free to go when the budget allows.
-Looking at it has set aside those before it that must wait:
-- a group send with receipts to wait for is *held*, FIFO within its class, up to HELD_MAX. Beyond that the next
-  one stays in hand, and its class waits with it.
+Looking for it has set aside those before it that must wait:
+- a group send is *held* until its turn and until the receipts of those before it leave room, FIFO within its class.
 - one whose recipient has used up its pair limit is given back to the backlog until the slot booked for it.
 
 Order. A class goes before those below it; within one, what is held goes before what is in hand. While a held send waits
 for receipts, group sends below it wait too, else they would take the room that it waits for.
-Bounds: one in hand a class, HELD_MAX held a class; booked sends are delayed in the backlog, which has its own bound.
+
+Bounds. One in hand a class. What is held and what is booked counts as aside in the backlog, whose `aside_max` and
+`memory_max_bytes` are the bounds of both: at one of them the class as a whole waits until one of its own has gone (a
+held one for which there is room, a booked one whose slot has come), single chats of it too; other classes go on.
+Cost: about 2 us a record that is set aside, once; a look sets aside no more than the backlog has in memory.
+
+Change of class. What is set aside or in hand has not begun: `release` gives it back, so that it can be withdrawn. The
+slot booked for it stays its own, whatever its class: it is the recipient's limit, and others have booked after it.
+In its new class it is behind the group sends held there, and before what was never looked at.
 """
 
-from collections import deque
+from collections import OrderedDict
 from typing import Final, NamedTuple, Protocol
 
 from gateway.budget.fanout import FanOut, Verdict
 from gateway.budget.groups import GroupSizes
 from gateway.events import SendClass, SendRecord
 from gateway.store.backlog import Backlog
-
-HELD_MAX: Final = 256
-"""Group sends in memory, a class: at 10 TPS and 256 members five hours of them. Each class has its own, for one
-that floods the number with group sends must not make those above it wait."""
 
 NEVER_NS: Final = (1 << 63) - 1
 
@@ -33,6 +36,12 @@ class Slots(Protocol):
 
     def reserve(self, to: str, now_ns: int) -> int:
         """Book the next slot of a recipient, and return when it is."""
+
+    def free_at_ns(self, to: str, now_ns: int) -> int:
+        """When a send to a recipient may go, by what went to him and when: later than its slot if others were late."""
+
+    def went(self, to: str, now_ns: int) -> None:
+        """A send to a recipient goes now, at its slot or later."""
 
 
 class Look(NamedTuple):
@@ -59,7 +68,8 @@ class Front:
         self._sizes = sizes
         self._pairs = pairs
         self._hand: list[SendRecord | None] = [None] * len(SendClass)
-        self._held: list[deque[SendRecord]] = [deque() for _ in SendClass]
+        self._held: list[OrderedDict[int, SendRecord]] = [OrderedDict() for _ in SendClass]
+        """Group sends of each class by sequence number, the next to go first."""
         self._is_held_next = [False] * len(SendClass)
         """Whether what `look` found of a class is the first one held, not the one in hand."""
         self._emptied = 0
@@ -67,14 +77,15 @@ class Front:
         self._hushed_from = SendClass.BULK
         """The class of the last large group send: it and those below wait for the end of its hush."""
         self._booked: set[int] = set()
-        """Sequence numbers of sends that are delayed until their slot."""
+        """Sequence numbers of sends in the backlog that have a slot."""
         self._opened: dict[int, tuple[int, int]] = {}
         """Sends at the node, by sequence number: token in the window, and members."""
 
     def look(self, allowed: int, now_ns: int, *, prefers_fresh: bool = False) -> Look:
         """What may go now, of the classes in the bit mask `allowed`; `take` then gives one of them.
 
-        `prefers_fresh`: what was never tried goes before retries, whatever the class.
+        `prefers_fresh`: what was never looked at goes before all that is delayed, whatever the class. Meanwhile a send
+        may overtake one to the same recipient whose slot has come.
         """
         if prefers_fresh:
             look = self._look(allowed, now_ns, only_fresh=True)
@@ -98,13 +109,14 @@ class Front:
         for cls, bit in _CLASSES:
             if not allowed & bit:
                 continue
+            self._check_hand(cls, now_ns)
             if self._hand[cls] is None:
                 there = self._backlog.depth(cls) if only_fresh else self._backlog.in_memory(cls)
                 if there:
                     self._fill(cls, now_ns, prefers_fresh=only_fresh)
             self._is_held_next[cls] = False
             if self._held[cls] and not groups_wait:
-                verdict, at_ns = self._rule(self._held[cls][0], now_ns)
+                verdict, at_ns = self._rule(_first(self._held[cls]), now_ns)
                 if verdict is Verdict.GO:
                     self._is_held_next[cls] = True
                     ready |= bit
@@ -113,8 +125,7 @@ class Front:
                 if verdict is Verdict.CLEAR:
                     break
                 groups_wait = True
-            record = self._hand[cls]
-            if record is not None and not self._is_tracked(record):
+            if self._hand[cls] is not None:
                 ready |= bit
         return Look(ready, until_ns)
 
@@ -125,31 +136,33 @@ class Front:
             if record is None:
                 self._emptied |= 1 << cls
                 return
-            if self._is_tracked(record):
-                self._hold(record)
+            if record.is_group and self._fanout is not None:
+                self._held[cls][record.seq] = record
             elif (slot_ns := self._slot_ns(record, now_ns)) > now_ns:
                 self._booked.add(record.seq)
                 self._backlog.defer(record, slot_ns)
             else:
                 self._hand[cls] = record
 
-    def _is_tracked(self, record: SendRecord) -> bool:
-        return record.is_group and self._fanout is not None
-
-    def _hold(self, record: SendRecord) -> None:
-        if len(self._held[record.cls]) < HELD_MAX:
-            self._held[record.cls].append(record)
-        else:
-            self._hand[record.cls] = record
-
     def _slot_ns(self, record: SendRecord, now_ns: int) -> int:
         if self._pairs is None or record.is_group:
             return now_ns
         if record.seq in self._booked:
-            # It comes back for the slot it has booked. If it comes again after that, it books another.
+            # It comes back with the slot it has booked. If it comes again after that, it books another.
             self._booked.discard(record.seq)
-            return now_ns
+            return self._pairs.free_at_ns(record.to, now_ns)
         return self._pairs.reserve(record.to, now_ns)
+
+    def _check_hand(self, cls: SendClass, now_ns: int) -> None:
+        """What is in hand goes back when another to its recipient has gone meanwhile, later than its own slot."""
+        record = self._hand[cls]
+        if record is None or self._pairs is None or record.is_group:
+            return
+        free_at_ns = self._pairs.free_at_ns(record.to, now_ns)
+        if free_at_ns > now_ns:
+            self._hand[cls] = None
+            self._booked.add(record.seq)
+            self._backlog.defer(record, free_at_ns)
 
     def _rule(self, record: SendRecord, now_ns: int) -> tuple[Verdict, int]:
         assert self._fanout is not None
@@ -166,23 +179,21 @@ class Front:
         record = self._hand[cls]
         assert record is not None, "only what is ready is taken"
         self._hand[cls] = None
+        if self._pairs is not None and not record.is_group:
+            self._pairs.went(record.to, now_ns)
         return record
 
     def _take_held(self, cls: SendClass, now_ns: int) -> SendRecord:
         assert self._fanout is not None
         assert self._sizes is not None
         self._is_held_next[cls] = False
-        record = self._held[cls].popleft()
+        _, record = self._held[cls].popitem(last=False)
         members, _ = self._sizes.look(record.to, now_ns)
         hushed_before_ns = self._fanout.hush_until_ns
         token = self._fanout.open(self._sizes.ratios.expected(members), now_ns)
         if self._fanout.hush_until_ns != hushed_before_ns:
             self._hushed_from = cls
         self._opened[record.seq] = token, members
-        in_hand = self._hand[cls]
-        if in_hand is not None and self._is_tracked(in_hand):  # there is room for it now
-            self._held[cls].append(in_hand)
-            self._hand[cls] = None
         return record
 
     def named(self, record: SendRecord, message_id: str, now_ns: int) -> None:
@@ -203,20 +214,40 @@ class Front:
         """Nobody knows whether the node took a send: what it may have caused is expected until it expires."""
         self._opened.pop(record.seq, None)
 
-    def give_back(self, now_ns: int) -> None:
-        """Give everything set aside back to the backlog, to be handed out at once."""
+    def release(self, seq: int, now_ns: int) -> None:
+        """Give a send that is held or in hand back to the backlog, due at once; of any other this changes nothing. O(1)."""
         for cls in SendClass:
-            for record in (*self._held[cls], self._hand[cls]):
+            record = self._held[cls].pop(seq, None)
+            if record is None and (in_hand := self._hand[cls]) is not None and in_hand.seq == seq:
+                record, self._hand[cls] = in_hand, None
+            if record is not None:
+                self._is_held_next[cls] = False
+                self._return(record, now_ns)
+                return
+
+    def give_back(self, now_ns: int) -> None:
+        """Give everything held or in hand back to the backlog, due at once."""
+        for cls in SendClass:
+            for record in (*self._held[cls].values(), self._hand[cls]):
                 if record is not None:
-                    self._backlog.defer(record, now_ns)
+                    self._return(record, now_ns)
             self._held[cls].clear()
             self._hand[cls] = None
             self._is_held_next[cls] = False
 
+    def _return(self, record: SendRecord, now_ns: int) -> None:
+        if self._pairs is not None and not record.is_group:
+            self._booked.add(record.seq)  # the slot that it had when it came into hand
+        self._backlog.defer(record, now_ns)
+
     def held(self) -> int:
-        """Group sends that wait for receipts, out of HELD_MAX a class."""
+        """Group sends that wait for their turn, or for receipts."""
         return sum(map(len, self._held))
 
     def booked(self) -> int:
         """Sends that wait for the slot of their recipient."""
         return len(self._booked)
+
+
+def _first(held: OrderedDict[int, SendRecord]) -> SendRecord:
+    return next(iter(held.values()))

@@ -60,10 +60,13 @@ class Pacer:
         clock: Clock,
         front: Front | None = None,
         shares: ClassShares | None = None,
+        *,
+        bulk_paused_until_ns: int = 0,
     ) -> None:
         """`front` is the front of `backlog`; without one nothing but the budget makes a send wait.
 
         `shares` chooses among the classes that are ready; without one the order is strict.
+        `bulk_paused_until_ns` ends a pause of bulk that began before the start.
         """
         self._backlog = backlog
         self.front = front or Front(backlog)
@@ -74,7 +77,7 @@ class Pacer:
         self._clock = clock
         self._lock = asyncio.Lock()
         self._all_paused_until_ns = 0
-        self._bulk_paused_until_ns = 0
+        self._bulk_paused_until_ns = bulk_paused_until_ns
         self._pauses_in_a_row = 0
         self._is_draining = False
         self.is_prepared: Callable[[], bool] = lambda: True
@@ -83,6 +86,8 @@ class Pacer:
         all go at the moment it ends, more than fits into a second."""
         self.on_success: Callable[[], None] = lambda: None
         """Called for each send that the node took."""
+        self.on_bulk_paused: Callable[[int], None] = lambda _until_ns: None
+        """Called with the end of a pause of bulk, which must outlive this process."""
         self.prefers_fresh = False
         """Whether a send that was never tried goes before those that failed, which may be the trouble themselves."""
         self.pauses = 0
@@ -181,6 +186,7 @@ class Pacer:
         """The number is restricted for spam: bulk waits until the time returned (monotonic ns)."""
         self.pauses += 1
         self._bulk_paused_until_ns = self._clock.now_ns() + PAUSE_BULK_MS * NS_PER_MS
+        self.on_bulk_paused(self._bulk_paused_until_ns)
         return self._bulk_paused_until_ns
 
     def bulk_paused_ms(self) -> int:

@@ -74,6 +74,8 @@ class Sender:
         self.under_way = 0
         self.effects = dict.fromkeys(Effect, 0)
         self.uncertain = 0
+        self.on_named: Callable[[SendRecord, str], bytes] = lambda _record, _node_id: b""
+        """Given a send and the id that WhatsApp gave it: items for the receipt ledger, kept with the send's end."""
 
     async def log_in(self) -> None:
         """Get a token before anything is granted; sends pause when the node refuses."""
@@ -212,8 +214,11 @@ class Sender:
             self._backlog.settle(record)
 
         settled = Settled(record, outcome, node_id, reason, self._clock.wall_ms())
+        change = Change(settled=[settled], books=books, on_commit=[on_commit])
+        if node_id:
+            change.ledger_items = self.on_named(record, node_id)
         try:
-            await self._store.submit(Change(settled=[settled], books=books, on_commit=[on_commit]))
+            await self._store.submit(change)
         except StoreError:
             return  # the send stays taken and on disk; the process is about to end
 

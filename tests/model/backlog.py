@@ -8,8 +8,9 @@ from gateway.events import InboundRecord, Kind
 class BacklogModel:
     """What is fresh, delayed and taken, and in which order it must come out."""
 
-    def __init__(self, classes: int, delayed_max: int) -> None:
-        self.delayed_max = delayed_max
+    def __init__(self, classes: int, aside_max: int, memory_max_bytes: int) -> None:
+        self.aside_max = aside_max
+        self.memory_max_bytes = memory_max_bytes
         self.fresh: list[list[InboundRecord]] = [[] for _ in range(classes)]
         self.delayed: list[list[tuple[int, InboundRecord]]] = [[] for _ in range(classes)]
         """(due_ns, record)"""
@@ -26,9 +27,19 @@ class BacklogModel:
             due = [item for item in self.delayed[cls] if item[0] <= now_ns]
             if due:
                 return min(due, key=lambda item: (item[0], item[1].seq))[1]
-            if self.fresh[cls] and len(self.delayed[cls]) < self.delayed_max:
+            if self.fresh[cls] and not self.is_closed(cls):
                 return self.fresh[cls][0]
         return None
+
+    def is_closed(self, cls: int) -> bool:
+        """Whether so much of a class is taken or delayed that nothing fresh of it may be."""
+        aside = [*self.taken, *(record for delayed in self.delayed for _, record in delayed)]
+        of_class = [record for record in aside if record.cls == cls]
+        is_full = sum(len(record.body) for record in aside) >= self.memory_max_bytes
+        part = self.memory_max_bytes // len(self.fresh)
+        return len(of_class) >= self.aside_max or (
+            is_full and sum(len(record.body) for record in of_class) > part
+        )
 
     def take(self, record: InboundRecord) -> None:
         cls = record.cls

@@ -3,7 +3,6 @@
 import math
 from fractions import Fraction
 
-from gateway.budget.ceiling import LOWEST_SHARE
 from gateway.budget.tps import BURST_MIN_NS, DEBT_MAX_NS, WINDOW_NS
 from gateway.clock import NS_PER_S
 from gateway.events import TpsKind
@@ -18,11 +17,7 @@ class TpsModel:
         self.tps = tps
         self.costs = costs
         self.interval_ns = math.floor(Fraction(NS_PER_S * 100, tps * (100 - headroom_percent))) + 1
-        send_cost = costs[TpsKind.SEND]
-        slowest = Fraction(NS_PER_S * 100, tps * (100 - headroom_percent)) / Fraction(str(LOWEST_SHARE))
-        saved_ns = max(
-            BURST_MIN_NS, self.interval_ns * max(1, send_cost), (math.floor(slowest) + 1) * (send_cost - 1)
-        )
+        saved_ns = max(BURST_MIN_NS, self.interval_ns * max(1, costs[TpsKind.SEND]))
         self.most = 1 + Fraction(saved_ns, self.interval_ns)
         """Tokens that idle time saves up: one, and one send more or a few milliseconds' worth."""
         self.opens_at_ns = start_ns + WINDOW_NS
