@@ -203,9 +203,21 @@ def test_a_quarter_of_the_sends_at_an_edge_is_still_even() -> None:
     assert measured_traffic(usage(sends_last_5m=2700, sends_first_5m=2700))[1] == "measured"
 
 
-def test_usual_ratios_are_per_recipient() -> None:
-    found, _ = measured_traffic(usage(events_60m=by_kind(), members_mean=20.0))
+def test_usual_ratios_are_per_recipient_of_the_last_hour() -> None:
+    few = usage(events_60m=by_kind(0, 9), recipients_mean=20.0, waiting_groups_share=0.0)
+    found, _ = measured_traffic(few)
     assert (found.delivered_per_send, found.read_per_send) == (19.0, 14.0)
+
+
+def test_before_anything_was_sent_recipients_are_those_of_what_waits() -> None:
+    """Half of the sends go to groups of 39: 20 each on average."""
+    found, _ = measured_traffic(usage(events_60m=by_kind(), waiting_groups_share=0.5, group_members=39.0))
+    assert (found.delivered_per_send, found.read_per_send) == (19.0, 14.0)
+
+
+def test_where_nothing_is_known_a_send_goes_to_one() -> None:
+    found, _ = measured_traffic(usage(events_60m=by_kind(), group_members=256.0))
+    assert (found.delivered_per_send, found.read_per_send) == (0.95, 0.70)
 
 
 def test_each_kind_is_shown_now_and_over_time_and_as_a_share_of_the_plan() -> None:
@@ -234,6 +246,33 @@ def test_each_kind_is_shown_now_and_over_time_and_as_a_share_of_the_plan() -> No
 
 def test_a_queue_drains_at_the_sustainable_rate() -> None:
     assert report(usage()).advice.now.drain_s == pytest.approx(1200 / (8.5 / 2.65))
+
+
+@pytest.mark.parametrize(
+    ("share", "cost"),
+    [
+        (None, 1 + 2 * 1.65),  # not known: as in the last hour, 2 recipients each
+        (0.0, 1 + 1.65),
+        (0.1, 1 + 2.9 * 1.65),  # one in ten to a group of 20
+        (1.0, 1 + 20 * 1.65),
+    ],
+)
+def test_a_queue_drains_at_the_cost_of_what_is_in_it(share: float | None, cost: float) -> None:
+    """The last hour: 3 sends/s to 2 recipients each on average, of whom 0.95 and 0.70 sent receipts; 1 message/s in."""
+    hour = by_kind(3600, 10_800, 2 * 10_260, 2 * 7_560)
+    told = report(usage(events_60m=hour, recipients_mean=2.0, waiting_groups_share=share, group_members=20.0))
+    advice = told.advice
+    assert advice.send_cost.events == pytest.approx(1 + 2 * 1.65)
+    assert advice.now.sends_per_s == pytest.approx(8.5 / (1 + 2 * 1.65))
+    assert advice.now.drain_s == pytest.approx(1200 * cost / 8.5)
+    # What it takes in all is the queue's cost, and what is received meanwhile.
+    assert advice.planned[-1].events == pytest.approx(1200 * cost + 1.0 * 1200 * cost / 8.5)
+    assert option(advice, 20).drain_s == pytest.approx(1200 * cost / 18)
+    recipients = round((cost - 1) / 1.65, 2)
+    said = (
+        "1,200 sends waiting" if recipients == 1 else f"1,200 sends to {recipients:g} recipients each waiting"
+    )
+    assert said in report_text(told)
 
 
 def test_a_queue_that_never_drains_says_so() -> None:

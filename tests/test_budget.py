@@ -248,6 +248,59 @@ def test_the_floor_comes_down_with_the_ceiling() -> None:
     assert sends_between(b, from_ns, from_ns + 20 * NS_PER_S) <= 20 * 9.5 * 0.05 + 3
 
 
+def test_a_floor_counts_what_was_sent_in_the_second_before_the_flood() -> None:
+    """Sends had seven tenths of the second already: half the plan is no reason for more when the rest arrives."""
+    b = TpsBudget(1000, ONE_EACH, 0, START_NS, send_floor_percent=50)
+    from_ns = START_NS + 10 * NS_PER_S
+    flood_ns = from_ns + 700_000_000
+    assert sends_between(b, from_ns, flood_ns) >= 700
+    b.charge(TpsKind.RECEIVE, 1000 - b.in_window(flood_ns), flood_ns)
+    assert sends_between(b, flood_ns, from_ns + NS_PER_S) == 0
+    assert b.floor_grants == 0
+
+
+@pytest.mark.parametrize("cost", [1, 3])
+def test_a_floor_saves_up_one_extra_send_whatever_a_send_costs(cost: int) -> None:
+    b = TpsBudget(100, {**ONE_EACH, TpsKind.SEND: cost}, 5, START_NS, send_floor_percent=10)
+    now_ns = START_NS + 60 * NS_PER_S
+    b.charge(TpsKind.RECEIVE, 100, now_ns)
+    at_once = 0
+    while b.try_send(now_ns) == now_ns:
+        at_once += 1
+    # Two that cost one each; of three events each, one whole one and a token beside it.
+    assert at_once == (1 + cost) // cost
+    assert b.floor_grants == at_once
+
+
+def test_a_lower_plan_does_not_forget_what_the_floor_gave_under_the_higher_one() -> None:
+    b = TpsBudget(1000, ONE_EACH, 0, START_NS, send_floor_percent=50)
+    changed_ns = START_NS + 10 * NS_PER_S
+    sends_between(b, START_NS + WINDOW_NS, changed_ns)
+    b.set_tps(100, changed_ns)
+    # Until no more than 100 of the thousand are in the window.
+    assert sends_between(b, changed_ns, changed_ns + 900_000_000) == 0
+    assert b.floor_grants == 0
+
+
+@pytest.mark.parametrize("cost", [1, 2, 3])
+def test_idle_time_saves_one_extra_send_whatever_a_send_costs(cost: int) -> None:
+    b = budget(tps=30, costs={**ONE_EACH, TpsKind.SEND: cost})
+    now_ns = START_NS + 3600 * NS_PER_S
+    at_once = 0
+    while b.try_send(now_ns) == now_ns:
+        at_once += 1
+    assert at_once == (1 + cost) // cost
+
+
+@pytest.mark.parametrize("cost", [2, 3])
+def test_a_dear_send_is_saved_up_at_the_lowest_ceiling_too(cost: int) -> None:
+    b = budget(tps=100, costs={**ONE_EACH, TpsKind.SEND: cost})
+    for second in range(100):
+        b.slow_down(START_NS + (10 + 3 * second) * NS_PER_S)
+    from_ns = START_NS + 400 * NS_PER_S
+    assert sends_between(b, from_ns, from_ns + 60 * NS_PER_S) >= 60 * 5 // cost
+
+
 @pytest.mark.parametrize("shards", SHARD_COUNTS)
 def test_the_parts_of_all_shards_add_up_to_the_plan(shards: int) -> None:
     for tps in (1, 7, 10, 15, 20, 80, 250, 333, 1000):

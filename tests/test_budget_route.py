@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import onprem_body, push_body
+from builders import GROUP, WALL_MS, onprem_body, push_body
 from harness import TOKEN, Harness, RecordingBackend, running_gateway
 
+from gateway.budget.groups import MEMBERS_ASSUMED
 from gateway.cli import main
+from gateway.events import TpsKind
+from gateway.sim.node import SimNode
+from gateway.sim.receipts import ReceiptModel
 
 KINDS = ["receive", "send", "delivered", "read", "all"]
 
@@ -72,6 +76,58 @@ async def test_sends_that_wait_are_in_the_time_to_drain(tmp_path: Path) -> None:
         assert advice["now"]["drain_s"] == pytest.approx(10 * 2.65 / 9.5)
         assert advice["limited_by"] == "plan"
         assert all(change["sentence"].endswith(".") for change in advice["changes"])
+
+
+async def test_group_sends_that_wait_are_in_the_time_to_drain(tmp_path: Path) -> None:
+    """Half of them go to groups that nobody could be asked for: taken for the largest, as the pacer takes them."""
+    backend = RecordingBackend()
+    async with backend.serving(), running_gateway(tmp_path, backend.port) as gateway:
+        for _ in range(2):
+            assert (await gateway.push(push_body()))[0] == 202
+            assert (await gateway.push(push_body(GROUP, recipient_type="group")))[0] == 202
+        advice = (await budget(gateway))["advice"]
+        assert advice["waiting_recipients_mean"] == (1 + MEMBERS_ASSUMED) / 2
+        assert advice["now"]["drain_s"] == pytest.approx(4 * (1 + 1.65 * (1 + MEMBERS_ASSUMED) / 2) / 9.5)
+    async with backend.serving(), running_gateway(tmp_path, backend.port) as gateway:
+        advice = (await budget(gateway))["advice"]
+        assert advice["waiting_sends"] == 4
+        assert advice["waiting_recipients_mean"] == 1, "of what a start finds on the disk nothing is known"
+
+
+async def test_what_the_number_did_is_in_the_report_kind_by_kind(tmp_path: Path) -> None:
+    """Customers write, single chats and a group are sent to, and each recipient receives and reads."""
+    backend = RecordingBackend()
+    at_once = ReceiptModel(delivered_ratio=1.0, read_ratio=1.0, time_scale=0.0)
+    async with backend.serving(), SimNode(tps=1000, receipts=at_once) as node:
+        group = node.groups.create(tuple(f"1555010{n:04}" for n in range(8)), WALL_MS)
+        variables = {"NODE_URL": node.url, "NODE_USER": "admin", "NODE_PASSWORD": "secret-of-the-sim"}
+        async with running_gateway(tmp_path, backend.port, TPS="1000", **variables) as gateway:
+            node.set_webhook(f"{gateway.ingest}/webhook")
+            for n in range(3):
+                node.receive_text("15550100111", f"hello {n}")
+            for _ in range(4):
+                assert (await gateway.push(push_body()))[0] == 202
+            for _ in range(2):
+                assert (await gateway.push(push_body(group, recipient_type="group")))[0] == 202
+            recipients = 4 + 2 * 8
+            expected = {"receive": 3, "send": 6, "delivered": recipients, "read": recipients}
+            expected["all"] = sum(expected.values())
+            async with asyncio.timeout(20):
+                while (await counted(gateway)) != expected:
+                    await asyncio.sleep(0.02)  # the history has whole seconds, and they are real here
+            assert gateway.gateway.parts.budget.totals == {k: expected[k.label] for k in TpsKind}
+            cost = (await budget(gateway))["advice"]["send_cost"]
+            assert cost["source"] == "default", "six sends tell too little"
+            assert cost["recipients_mean"] == recipients / 6
+            assert cost["events"] == pytest.approx(1 + 1.65 * recipients / 6)
+            assert gateway.gateway.parts.sends.groups_share is None, "nothing waits any more"
+            await gateway.settle()
+
+
+async def counted(gateway: Harness) -> dict[str, int]:
+    """Events of each kind in the report's hour."""
+    report = await budget(gateway)
+    return {use["kind"]: round(use["events_per_s_60m"] * report["observed_s"]) for use in report["used"]}
 
 
 async def test_a_shard_reports_its_part_of_the_plan(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """The fan-out window: what group sends have caused, when the next one goes, and books that are always right."""
 
+from pathlib import Path
+
 import pytest
+from harness import running_gateway
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -64,6 +67,16 @@ def test_receipts_for_five_seconds_of_the_plan_may_be_outstanding() -> None:
     opened(fanout, 30)
     assert fanout.verdict(20, T0).verdict is Verdict.GO
     assert fanout.verdict(21, T0) == (Verdict.WAIT, T0 + EXPIRY_NS)
+
+
+def test_the_window_is_a_time_at_the_rate_of_the_plan() -> None:
+    fanout = FanOut(TPS, window_ms=1_200)
+    opened(fanout, 2)
+    assert fanout.verdict(10, T0).verdict is Verdict.GO
+    assert fanout.verdict(11, T0).verdict is Verdict.WAIT
+    fanout.tps = 2 * TPS
+    assert fanout.verdict(22, T0).verdict is Verdict.GO
+    assert fanout.verdict(23, T0).verdict is Verdict.WAIT
 
 
 def test_a_receipt_that_costs_more_fills_the_window_sooner() -> None:
@@ -236,6 +249,23 @@ def test_sends_on_their_way_are_bounded() -> None:
         assert fanout.verdict(2, T0).verdict is Verdict.GO
         fanout.open(2, T0)
     assert fanout.verdict(2, T0) == Ruling(Verdict.WAIT, T0 + EXPIRY_NS)
+
+
+@pytest.mark.parametrize(
+    ("variables", "limit"),
+    [
+        ({}, LIMIT),
+        ({"FANOUT_WINDOW": "2s"}, 20),
+        ({"FANOUT_WINDOW": "0s"}, None),
+        ({"TPS_COST": "receive=1,send=1,delivered=0,read=0"}, None),
+    ],
+)
+async def test_a_gateway_has_the_window_of_its_settings_or_none(
+    tmp_path: Path, variables: dict[str, str], limit: int | None
+) -> None:
+    async with running_gateway(tmp_path, 1, TPS=str(TPS), **variables) as gateway:
+        made = gateway.gateway.parts.fanout
+        assert (made.limit if made is not None else None) == limit
 
 
 class Books(RuleBasedStateMachine):

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 
 import pytest
-from builders import turns
+from builders import send, turns
 
 from gateway.budget.groups import (
     ANSWER_AGE_NS,
@@ -15,10 +15,14 @@ from gateway.budget.groups import (
     WANTED_MAX,
     GroupSizes,
 )
+from gateway.budget.history import HOUR_S
 from gateway.budget.ratios import REACH_NS, SENDS_MAX, WATCH_NS, Ratios
+from gateway.budget.recipients import Recipients
 from gateway.clock import NS_PER_S, FakeClock
 from gateway.errors import NodeError
+from gateway.events import Kind, SendClass, SendRecord
 from gateway.node.groups import GroupAsker
+from gateway.outbound.queue import SendQueue
 
 T0 = 1_000 * NS_PER_S
 
@@ -183,6 +187,57 @@ def test_where_no_receipts_come_none_are_expected() -> None:
     ratios = Ratios()
     ratios.delivered_ratio = 0.0
     assert ratios.expected(256) == 0
+
+
+# -- recipients of a send
+
+
+def test_recipients_are_those_of_the_sends_of_the_last_hour() -> None:
+    ratios, recipients = Ratios(), Recipients(T0)
+    ratios.on_sent = recipients.sent
+    assert recipients.mean(T0 + HOUR_S * NS_PER_S) is None
+    ratios.sent("a", "1", 1, T0)
+    ratios.sent("", "g", 8, T0 + 1)  # whatever the node calls it, or does not
+    assert recipients.mean(T0) is None, "whole seconds"
+    assert recipients.mean(T0 + NS_PER_S) == 4.5
+    ratios.sent("c", "1", 1, T0 + 10 * NS_PER_S)
+    assert recipients.mean(T0 + 11 * NS_PER_S) == 10 / 3
+    assert recipients.mean(T0 + (HOUR_S + 1) * NS_PER_S) == 1.0
+    assert recipients.mean(T0 + (HOUR_S + 11) * NS_PER_S) is None
+
+
+def test_a_group_nobody_knows_is_expected_to_be_as_the_others() -> None:
+    sizes = made()
+    assert sizes.members_expected == MEMBERS_ASSUMED
+    for group_id, members in (("a", 10), ("b", 20)):
+        sizes.look(group_id, T0)
+        sizes.told(group_id, members, T0)
+    assert sizes.members_expected == 15.0
+
+
+async def test_the_queue_knows_how_many_of_its_sends_go_to_groups() -> None:
+    """Of those found on the disk at the start nothing is known, until they are gone."""
+    old, one, group = send(7, is_group=True), send(8), send(9, is_group=True)
+
+    async def read_page(_cls: int, after_seq: int, _limit: int) -> list[SendRecord]:
+        return [old] if after_seq < old.seq else []
+
+    queue = SendQueue(len(SendClass), 8, 8, read_page, lambda record: record.accepted_ms, FakeClock())
+    queue.first_new_seq = 8
+    queue.restore(old.cls, 1, {Kind.SEND: 1})
+    refilling = asyncio.create_task(queue.refill())
+    await turns()
+    assert queue.groups_share is None
+    queue.push(one)
+    assert queue.groups_share == 0.0
+    queue.push(group)
+    shares: list[float | None] = []
+    while (record := queue.take()) is not None:
+        queue.settle(record)
+        shares.append(queue.groups_share)
+    assert shares == [0.5, 1.0, None]
+    refilling.cancel()
+    await asyncio.gather(refilling, return_exceptions=True)
 
 
 # -- asking

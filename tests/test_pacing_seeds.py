@@ -1,13 +1,15 @@
 """Seeds of short mixed runs: in none is the plan exceeded, a count wrong, rate left unused, or a send forgotten."""
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from statistics import median
 
 import pytest
 
-from gateway.sim.mixed import draw
+from gateway.sim import limits
+from gateway.sim.mixed import Mixed, draw
 from gateway.sim.pacing import ONE_EACH, PacingRun
 from gateway.sim.policies import Real
 from gateway.sim.workload import campaign
@@ -59,6 +61,30 @@ def test_a_hundred_seeds_keep_the_plan_the_books_and_every_send() -> None:
 def test_the_seeds_of_the_suite_promise_use_often_enough() -> None:
     """Else the check of what is used would be asleep."""
     assert sum(map(is_use_promised, IN_THE_SUITE)) >= 5
+
+
+@pytest.mark.parametrize(
+    "has",
+    [
+        lambda mixed: mixed.floor_percent,
+        lambda mixed: mixed.pair_interval_ns,
+        lambda mixed: mixed.workload.refusals_ns,
+        lambda mixed: mixed.workload.stalls_ns,
+    ],
+    ids=["floor", "pairs", "429", "stalls"],
+)
+def test_the_seeds_of_the_suite_have_each_trouble_often_enough(has: Callable[[Mixed], object]) -> None:
+    assert sum(bool(has(draw(seed))) for seed in IN_THE_SUITE) >= 10
+
+
+def test_no_recipient_gets_more_than_his_pair_limit_in_any_span() -> None:
+    """In any span of time, however late a send goes after the slot that was booked for it."""
+    for mixed in map(draw, range(20)):
+        if mixed.pair_interval_ns:
+            restarts_ns = mixed.workload.restarts_ns
+            assert not limits.pairs(
+                mixed.play().sends, mixed.pair_interval_ns, mixed.pair_burst, restarts_ns
+            ), mixed.describe()
 
 
 @pytest.mark.slow

@@ -7,15 +7,18 @@ Study: the number serves N events a second in order; one customer a second write
 import random
 from functools import cache
 from itertools import pairwise
+from statistics import fmean
 
 import pytest
 
 from gateway.clock import NS_PER_MS, NS_PER_S
 from gateway.events import SendClass, TpsKind
+from gateway.sim import limits
 from gateway.sim.counter import WireCounter
+from gateway.sim.mixed import Mixed, draw
 from gateway.sim.number import BACKLOG_MAX, Event, Number
 from gateway.sim.pacing import ONE_EACH, PacingReport, PacingRun
-from gateway.sim.policies import Debit, Naive, Real
+from gateway.sim.policies import Debit, Naive, Real, VirtualClock
 from gateway.sim.workload import GROUP_MEMBERS, Workload, campaign, day, poisson_ns
 
 HEADROOM_PERCENT = 5
@@ -128,6 +131,75 @@ def test_a_day_of_mixed_traffic_keeps_every_promise() -> None:
     # Ninety seconds without a node, then the replies that waited; at any other time, moments.
     assert report.longest_wait_s()[SendClass.REPLY] < 120
     assert len(report.group_sends_s()) == 36
+
+
+# -- a loop that stands still, and a wall clock that is set
+
+
+@pytest.mark.parametrize("is_delayed", [False, True])
+@pytest.mark.parametrize("tps", [10, 20, 250])
+def test_a_loop_that_stands_still_causes_no_burst_and_then_the_rate_is_used_again(
+    tps: int,
+    is_delayed: bool,
+) -> None:
+    """Twelve stalls of 0.1 to 10 s in a campaign. Receipts go on coming, and are looked at after the pacer was asked."""
+    rng = random.Random(f"{tps}/stalls")
+    lengths_s = [0.1, 0.3, 1.0, 1.1, 3.0, 10.0] * 2
+    rng.shuffle(lengths_s)
+    begins_s = [30.0 * (n + 1) + rng.random() for n in range(len(lengths_s))]
+    stalls_ns = [
+        (int(begin_s * NS_PER_S), int((begin_s + length_s) * NS_PER_S))
+        for begin_s, length_s in zip(begins_s, lengths_s, strict=True)
+    ]
+    length_s = 400
+    workload = Workload(
+        length_ns=length_s * NS_PER_S,
+        writes_ns=poisson_ns(rng, 0.0, length_s, 0.1 * tps),
+        is_campaign_endless=True,
+        stalls_ns=stalls_ns,
+    )
+    report = PacingRun(tps, 1, workload, make_real, is_delayed=is_delayed).play()
+    assert report.counter.violations() == report.broken_books() == []
+    aim_per_s = 0.95 * tps
+    assert limits.bursts(report.counter.sends_ns, 1, 1 + max(1.0, 0.010 * aim_per_s), aim_per_s) == []
+    for begin_ns, end_ns in stalls_ns:
+        assert report.counter.sends_between(begin_ns, end_ns) == 0
+        if end_ns - begin_ns > NS_PER_S:
+            assert report.counter.sends_between(end_ns, end_ns + 1) >= 1, (
+                "sends wait no longer than the stall"
+            )
+    recovered_s = [end_ns / NS_PER_S + 6 for _, end_ns in stalls_ns]
+    # Of 0.95; over all of them, since 12 s of 10 TPS are a few receipts more or less.
+    assert fmean(report.use(tps, begin_s, begin_s + 12) for begin_s in recovered_s) > 0.94
+
+
+class SetClock(VirtualClock):
+    """A wall clock that somebody sets, hours to and fro, each time it is looked at."""
+
+    def __init__(self, now_ns: int, rng: random.Random) -> None:
+        super().__init__(now_ns)
+        self._rng = rng
+        self.looks = 0
+
+    def wall_ms(self) -> int:
+        self.looks += 1
+        return 1_700_000_000_000 + self._rng.randint(-48, 48) * 3_600_000
+
+
+def test_a_wall_clock_that_is_set_changes_nothing_in_the_pacing() -> None:
+    """With restarts, 429, stalls, groups and pair limits: the same sends at the same nanoseconds."""
+    looks = 0
+    for seed in range(20):
+        mixed = draw(seed)
+        clocks: list[SetClock] = []
+
+        def make(tps: int, now_ns: int, mixed: Mixed = mixed, clocks: list[SetClock] = clocks) -> Real:
+            clocks.append(SetClock(now_ns, random.Random(mixed.seed)))
+            return mixed.make_real(tps, now_ns, clocks[-1])
+
+        assert mixed.play(make).sends == mixed.play().sends
+        looks += sum(clock.looks for clock in clocks)
+    assert looks > 0, "a clock nobody looks at proves nothing"
 
 
 # -- the independent counter

@@ -13,6 +13,6 @@ cdef class TokenBucket:
     cdef int64_t ready(self, int64_t now_ns, int64_t cost) except? -1
     cdef int64_t take(self, int64_t now_ns, int64_t cost) except? -1
     cdef int64_t debt(self, int64_t now_ns) except -1
-    cdef int change_interval(self, int64_t now_ns, int64_t interval_ns) except -1
+    cdef int change_rate(self, int64_t now_ns, int64_t interval_ns, int64_t burst_ns) except -1
 
     cdef int64_t _floor(self, int64_t now_ns) noexcept nogil

@@ -74,7 +74,7 @@ cdef class TokenBucket:
         return self.debt(now_ns)
 
     def set_interval_ns(self, int64_t now_ns, int64_t interval_ns):
-        self.change_interval(now_ns, interval_ns)
+        self.change_rate(now_ns, interval_ns, self.burst_ns)
 
     cdef int spend(self, int64_t now_ns, int64_t cost) except -1:
         """Take `cost` whether it is there or not."""
@@ -104,20 +104,22 @@ cdef class TokenBucket:
         now_ns = forward(now_ns, self._newest_ns)
         return max(self._zero_ns - now_ns, 0)
 
-    cdef int change_interval(self, int64_t now_ns, int64_t interval_ns) except -1:
+    cdef int change_rate(self, int64_t now_ns, int64_t interval_ns, int64_t burst_ns) except -1:
         cdef int64_t offset_ns
         require("interval_ns", interval_ns, 1, INTERVAL_NS_MAX)
+        require("burst_ns", burst_ns, 0, SPAN_NS_MAX)
         self._newest_ns = now_ns = forward(now_ns, self._newest_ns)
         # The same level in tokens at the new rate; the later zero is the lower level.
         offset_ns = scale_up(
             self._floor(now_ns) - now_ns,
             interval_ns,
             self.interval_ns,
-            -(interval_ns + self.burst_ns),
+            -(interval_ns + burst_ns),
             self.debt_max_ns,
         )
         self._zero_ns = now_ns + offset_ns
         self.interval_ns = interval_ns
+        self.burst_ns = burst_ns
         return 0
 
     cdef inline int64_t _floor(self, int64_t now_ns) noexcept nogil:

@@ -56,8 +56,11 @@ class EventBudget:
     def set_plan(self, limit: int, bucket: TokenBucket, floor: TokenBucket | None = None) -> None:
         """Change the limit and the rates from the next grant on; what is in the window stays counted."""
 
-    def set_rate(self, interval_ns: int, floor_interval_ns: int, now_ns: int) -> None:
-        """Change the rates of bucket and floor (ignored where there is none); their levels in tokens are kept."""
+    def set_rate(self, interval_ns: int, burst_ns: int, now_ns: int) -> None:
+        """Change the bucket's rate and what it may save up; its level in tokens is kept."""
+
+    def set_floor_rate(self, interval_ns: int, burst_ns: int, now_ns: int) -> None:
+        """The same for the floor; nothing where there is none."""
 
     def used(self, kind: int, now_ns: int) -> int:
         """Events of `kind` in the last second."""

@@ -86,10 +86,12 @@ cdef class EventBudget:
         self._bucket = bucket
         self._floor = floor
 
-    def set_rate(self, int64_t interval_ns, int64_t floor_interval_ns, int64_t now_ns):
-        self._bucket.change_interval(now_ns, interval_ns)
+    def set_rate(self, int64_t interval_ns, int64_t burst_ns, int64_t now_ns):
+        self._bucket.change_rate(now_ns, interval_ns, burst_ns)
+
+    def set_floor_rate(self, int64_t interval_ns, int64_t burst_ns, int64_t now_ns):
         if self._floor is not None:
-            self._floor.change_interval(now_ns, floor_interval_ns)
+            self._floor.change_rate(now_ns, interval_ns, burst_ns)
 
     def used(self, int kind, int64_t now_ns):
         require("kind", kind, 0, KINDS - 1)

@@ -79,4 +79,7 @@ def usage_of(parts: Parts) -> Usage:
         sends_first_5m=sends - count(TpsKind.SEND, max(0, observed_s - EDGE_S)),
         sends_last_5m=count(TpsKind.SEND, EDGE_S),
         waiting_sends=parts.sends.waiting().get(Kind.SEND, 0),
+        recipients_mean=parts.recipients.mean(now_ns),
+        waiting_groups_share=parts.sends.groups_share,
+        group_members=parts.sizes.members_expected,
     )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -59,6 +59,8 @@ class SendCost(msgspec.Struct, frozen=True, kw_only=True):
     read_events: float
     delivered_per_send: float
     read_per_send: float
+    recipients_mean: float
+    """Of a send: 1, or a group's members."""
     source: Source
     measured_sends: int
     """Sends of the last hour: what was measured on, or what was too few or too uneven for it."""
@@ -113,6 +115,8 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     now: Option
     limited_by: Limit
     waiting_sends: int
+    waiting_recipients_mean: float
+    """Of a send that waits; what it costs and the time until all are out follow from it."""
     planned: list[PlannedUse]
     changes: list[Change]
     options: list[Option]
@@ -129,12 +133,20 @@ def advise(
     waiting_sends: int,
     source: Source = "given",
     measured_sends: int = 0,
+    *,
+    recipients_mean: float = 1.0,
+    waiting_recipients_mean: float | None = None,
 ) -> Advice:
-    """What a send costs under `terms`, how fast sends go, when those waiting are out, and what would change it."""
-    now = _option(terms, traffic, waiting_sends, "all")
-    planned = _planned(terms, traffic, now, waiting_sends)
+    """What a send costs under `terms`, how fast sends go, when those waiting are out, and what would change it.
+
+    `traffic` is of sends to `recipients_mean` each; those waiting go to `waiting_recipients_mean` each, or as many.
+    """
+    waiting_mean = recipients_mean if waiting_recipients_mean is None else waiting_recipients_mean
+    waiting = _Waiting(waiting_sends, traffic.to_recipients(waiting_mean / recipients_mean))
+    now = _option(terms, traffic, waiting, "all")
+    planned = _planned(terms, traffic, now, waiting)
     options = [
-        _option(other, traffic, waiting_sends, receipts)
+        _option(other, traffic, waiting, receipts)
         for other in _plans(terms)
         for receipts in _choices(other.costs, traffic)
     ]
@@ -150,12 +162,14 @@ def advise(
             read_events=traffic.read_per_send * terms.costs.read,
             delivered_per_send=traffic.delivered_per_send,
             read_per_send=traffic.read_per_send,
+            recipients_mean=recipients_mean,
             source=source,
             measured_sends=measured_sends,
         ),
         now=now,
         limited_by=_limit(terms, traffic, now),
         waiting_sends=waiting_sends,
+        waiting_recipients_mean=waiting_mean,
         planned=planned,
         changes=_changes(now, options, planned, waiting_sends),
         options=options,
@@ -165,9 +179,16 @@ def advise(
     )
 
 
-def _option(terms: Terms, traffic: Traffic, waiting_sends: int, receipts: Receipts) -> Option:
+class _Waiting(NamedTuple):
+    sends: int
+    traffic: Traffic
+    """While they go out: their receipts per send are their own."""
+
+
+def _option(terms: Terms, traffic: Traffic, waiting: _Waiting, receipts: Receipts) -> Option:
     reported = traffic.reporting(receipts)
     rate = sustainable_sends_per_s(terms, reported)
+    rate_of_waiting = sustainable_sends_per_s(terms, waiting.traffic.reporting(receipts))
     has_shards = terms.dialect == "onprem"
     return Option(
         dialect=terms.dialect,
@@ -176,7 +197,7 @@ def _option(terms: Terms, traffic: Traffic, waiting_sends: int, receipts: Receip
         receipts=receipts,
         send_cost_events=cost_of_send(terms.costs, reported),
         sends_per_s=rate if math.isfinite(rate) else None,
-        drain_s=drain_s(waiting_sends, rate),
+        drain_s=drain_s(waiting.sends, rate_of_waiting),
         shards_needed=shards_for((rate + traffic.inbound_per_s) * terms.shards) if has_shards else None,
     )
 
@@ -225,7 +246,7 @@ def _limit(terms: Terms, traffic: Traffic, now: Option) -> Limit:
     return "ceiling" if terms.ceiling_events_per_s < planned * (1 - 1e-9) else "plan"
 
 
-def _planned(terms: Terms, traffic: Traffic, now: Option, waiting_sends: int) -> list[PlannedUse]:
+def _planned(terms: Terms, traffic: Traffic, now: Option, waiting: _Waiting) -> list[PlannedUse]:
     sends_per_s = now.sends_per_s or 0.0
     per_s = {
         TpsKind.RECEIVE: traffic.inbound_per_s,
@@ -234,9 +255,9 @@ def _planned(terms: Terms, traffic: Traffic, now: Option, waiting_sends: int) ->
         TpsKind.READ: sends_per_s * traffic.read_per_send,
     }
     caused = {
-        TpsKind.SEND: float(waiting_sends),
-        TpsKind.DELIVERED: waiting_sends * traffic.delivered_per_send,
-        TpsKind.READ: waiting_sends * traffic.read_per_send,
+        TpsKind.SEND: float(waiting.sends),
+        TpsKind.DELIVERED: waiting.sends * waiting.traffic.delivered_per_send,
+        TpsKind.READ: waiting.sends * waiting.traffic.read_per_send,
     }
     if now.drain_s is not None:
         caused[TpsKind.RECEIVE] = now.drain_s * traffic.inbound_per_s

@@ -5,7 +5,8 @@ group of 256 is half a minute of the number's time, spent in front of every mess
 next group send waits until the receipts of those before have come, while sends to single chats go on.
 
 Rules, for a send that is expected to cause k receipts (k = 1 is a single chat: never held, never tracked):
-1. It goes when no receipts are outstanding, or when with its own they come to no more than 5 s of the plan.
+1. It goes when no receipts are outstanding, or when with its own they come to no more than the window: a time at the
+   rate of the plan, 5 s by default.
 2. If k alone is above that, it is *large*, and goes no sooner than three times its predecessor's k / TPS after it: in
    two thirds of the time single chats have the number.
 3. A large one goes into *quiet* only: what arrived in 10 s is at most a quarter of the plan. When only that is missing
@@ -31,8 +32,8 @@ from typing import Final, NamedTuple
 from gateway._fast.window import SlidingWindow
 from gateway.clock import NS_PER_S
 
-WINDOW_S: Final = 5
-"""Of the plan, that may be outstanding: what an incoming message then waits at most."""
+WINDOW_MS: Final = 5_000
+"""Of the plan, that may be outstanding by default: what an incoming message then waits at most."""
 EXPIRY_NS: Final = 20 * NS_PER_S
 """Of phones that are on, all but a few per cent answer within it (lognormal, median 2 s); the rest come one by one."""
 GAP_FACTOR: Final = 3
@@ -83,16 +84,20 @@ class _Entry:
 class FanOut:
     """The books of what group sends have caused. Pure: time comes in as `now_ns`, which never runs back."""
 
-    def __init__(self, tps: int, cost: int = 1, started_ns: int | None = None) -> None:
-        """`tps` is the plan, `cost` what one receipt takes from it.
+    def __init__(
+        self, tps: int, cost: int = 1, started_ns: int | None = None, *, window_ms: int = WINDOW_MS
+    ) -> None:
+        """`tps` is the plan, `cost` what one receipt takes from it; `window_ms` of the plan may be outstanding.
 
         After a start at `started_ns` large sends wait as long as the receipts of one before it might still come.
         """
         assert tps >= 1, tps
         assert cost >= 1, "receipts that cost nothing need no window"
+        assert window_ms >= 1, "no window is no FanOut"
         self.tps = tps
         """May be changed at any time."""
         self._cost = cost
+        self._window_ms = window_ms
         low, high = _WINDOW_ENTRIES
         self._arrivals = SlidingWindow(QUIET_NS, min(max(low, 2 * tps * QUIET_NS // NS_PER_S), high))
         self._entries: dict[int, _Entry] = {}
@@ -117,7 +122,7 @@ class FanOut:
     @property
     def limit(self) -> int:
         """Receipts that may be outstanding beside others; a send that causes more is large."""
-        return self.tps * WINDOW_S // self._cost
+        return self.tps * self._window_ms // (1_000 * self._cost)
 
     def verdict(self, k: int, now_ns: int) -> Ruling:
         """Whether a send that will cause `k` receipts may go now. Changes no books but those of clearing."""

@@ -23,7 +23,7 @@ FAILURE_AGE_NS: Final = 300 * NS_PER_S
 ANSWER_AGE_NS: Final = 24 * 3600 * NS_PER_S
 """How long an answer is used before it is asked for again, in the background: members come and go."""
 WANTED_MAX: Final = 256
-"""Groups waiting to be asked for; the pacer holds as many sends."""
+"""Groups waiting to be asked for; beyond it one is asked for when it is looked at again."""
 
 
 class _Group:
@@ -110,6 +110,11 @@ class GroupSizes:
     def members_mean(self) -> float:
         """Of the groups whose size is known; 0 when there are none."""
         return self._members_sum / self._known if self._known else 0.0
+
+    @property
+    def members_expected(self) -> float:
+        """Of a group that we are told nothing more of: the mean, or what is assumed where none is known."""
+        return self.members_mean or MEMBERS_ASSUMED
 
     @property
     def delivered_ratio(self) -> float:

@@ -22,12 +22,12 @@ _COUNT_MAX: Final = 2**32 - 1
 
 
 class SecondsHistory:
-    """Counts per second and kind of the last hour, in bounded memory. A `kind` is a `TpsKind`."""
+    """Counts per second and kind of the last hour, in bounded memory. A `kind` is a `TpsKind`, or below `rows`."""
 
-    def __init__(self, now_ns: int) -> None:
+    def __init__(self, now_ns: int, rows: int = len(TpsKind)) -> None:
         self._start_ns = now_ns
         self._newest_s = 0
-        self._counts = [array("I", bytes(4 * _SLOTS)) for _ in TpsKind]
+        self._counts = [array("I", bytes(4 * _SLOTS)) for _ in range(rows)]
 
     def record(self, kind: int, count: int, now_ns: int) -> None:
         """Enter `count` events that happened at `now_ns`; one of an earlier second of the last hour counts there."""

@@ -52,6 +52,8 @@ class Ratios:
         self.settled = 0
         self.on_reached: Callable[[str, int], None] = lambda _to, _participants: None
         """Called 20 s after a group send and when it settles, with the group and how many participants it came to."""
+        self.on_sent: Callable[[int, int], None] = lambda _members, _now_ns: None
+        """Called for each message that the node took, with its recipients and the time."""
         self._watched: dict[str, _Watched] = {}
         """By message id, oldest first."""
         self._reaching: deque[tuple[int, str]] = deque()
@@ -66,6 +68,7 @@ class Ratios:
         """The node took a message to `members` recipients: 1, or a group's."""
         assert members >= 1, members
         self.settle(now_ns)
+        self.on_sent(members, now_ns)
         if message_id and len(self._watched) < SENDS_MAX and message_id not in self._watched:
             self._watched[message_id] = _Watched(to, members, now_ns + WATCH_NS)
             if members > 1:

@@ -108,6 +108,8 @@ def _now_lines(advice: Advice, ceiling_events_per_s: float | None) -> list[str]:
             "events/s at most for now"
         )
     waiting = f"{advice.waiting_sends:,} send{'' if advice.waiting_sends == 1 else 's'}"
+    to_each = advice.waiting_recipients_mean
+    waiting += f" to {wording.number(to_each)} recipients each" if to_each != 1 else ""
     if ceiling_events_per_s is None:
         end = "never out" if now.drain_s is None else f"out in {wording.duration(now.drain_s)}"
         lines += [f"Campaign          {waiting}: {end}"] if advice.waiting_sends else []

@@ -43,6 +43,14 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     """Delivery receipts; more than 1 where sends go to groups."""
     read_per_send: float
 
+    def to_recipients(self, factor: float) -> "Traffic":
+        """The same for sends to `factor` times as many recipients."""
+        return msgspec.structs.replace(
+            self,
+            delivered_per_send=self.delivered_per_send * factor,
+            read_per_send=self.read_per_send * factor,
+        )
+
     def reporting(self, receipts: Receipts) -> "Traffic":
         """The same with the receipts of a kind switched off at the node."""
         is_read_off = receipts in {"no_read", "neither"}

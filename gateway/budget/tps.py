@@ -15,7 +15,7 @@ from typing import Final
 from gateway._fast.bucket import TokenBucket
 from gateway._fast.budget import EventBudget
 from gateway._fast.window import SlidingWindow
-from gateway.budget.ceiling import LOWEST_SHARE, Ceiling
+from gateway.budget.ceiling import Ceiling
 from gateway.clock import NS_PER_S
 from gateway.events import TpsKind
 
@@ -47,11 +47,15 @@ class TpsBudget:
         now_ns: int,
         *,
         send_floor_percent: int = 0,
+        ceiling: Ceiling | None = None,
     ) -> None:
-        """`tps` events a second, each kind weighing `costs` of them; the floor is a share of `tps`."""
+        """`tps` events a second, each kind weighing `costs` of them; the floor is a share of `tps`.
+
+        `ceiling` may be lowered already; without one it starts whole.
+        """
         self.tps = tps
         self.headroom_percent = headroom_percent
-        self.ceiling = Ceiling()
+        self.ceiling = ceiling or Ceiling()
         self._send_cost = costs[TpsKind.SEND]
         self._floor_percent = send_floor_percent if self._send_cost else 0
         self._bucket, floor = self._buckets(now_ns)
@@ -71,20 +75,22 @@ class TpsBudget:
 
     def _buckets(self, now_ns: int) -> tuple[TokenBucket, TokenBucket | None]:
         """Empty ones for the plan of now: what smooths, and the floor where one is set."""
-        cost, lowest = self._send_cost, LOWEST_SHARE
-        # One extra send, and at the slowest rate the ceiling allows: a dear send must still be saved up for.
-        burst_ns = max(
-            BURST_MIN_NS, self._interval_ns(1.0) * max(1, cost), self._interval_ns(lowest) * (cost - 1)
-        )
-        bucket = TokenBucket(self._interval_ns(self.ceiling.share), burst_ns, DEBT_MAX_NS, now_ns)
+        share = self.ceiling.share
+        bucket = TokenBucket(self._interval_ns(share), self._burst_ns(share), DEBT_MAX_NS, now_ns)
         if not self._floor_percent:
             return bucket, None
-        # One send is saved beyond the next, so that a late question costs no rate.
-        floor_ns, slowest_ns = self._floor_interval_ns(1.0), self._floor_interval_ns(lowest)
-        floor_burst_ns = max(floor_ns * cost, slowest_ns * (cost - 1))
+        # What was sent in the last second is the floor's share as well: it gives no more until that has passed.
         return bucket, TokenBucket(
-            self._floor_interval_ns(self.ceiling.share), floor_burst_ns, floor_ns, now_ns
+            self._floor_interval_ns(share), self._floor_burst_ns(share), WINDOW_NS, now_ns
         )
+
+    def _burst_ns(self, share: float) -> int:
+        """What is saved beyond one event: one extra send, or what a late wake-up may catch up."""
+        return max(BURST_MIN_NS, self._interval_ns(share) * max(1, self._send_cost))
+
+    def _floor_burst_ns(self, share: float) -> int:
+        """One send is saved beyond the next, so that a late question costs no rate."""
+        return self._floor_interval_ns(share) * self._send_cost
 
     def _floor_interval_ns(self, share: float) -> int:
         """Time per event of the floor at a share of it; 1 s where there is none."""
@@ -115,7 +121,8 @@ class TpsBudget:
 
     def _set_rate(self, now_ns: int) -> None:
         share = self.ceiling.share
-        self._core.set_rate(self._interval_ns(share), self._floor_interval_ns(share), now_ns)
+        self._core.set_rate(self._interval_ns(share), self._burst_ns(share), now_ns)
+        self._core.set_floor_rate(self._floor_interval_ns(share), self._floor_burst_ns(share), now_ns)
 
     def set_tps(self, tps: int, now_ns: int) -> None:
         """Change the plan while running (1 to 5000): the next grant already keeps the new one."""
@@ -124,6 +131,8 @@ class TpsBudget:
         self.tps = tps
         self._bucket, floor = self._buckets(now_ns)
         self._bucket.debit(now_ns, owed)
+        if floor is not None:
+            floor.debit(now_ns, self.used(TpsKind.SEND, now_ns) * self._send_cost)
         self._core.set_plan(tps, self._bucket, floor)
 
     def used(self, kind: TpsKind, now_ns: int) -> int:

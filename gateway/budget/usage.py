@@ -34,8 +34,19 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Sends in the first five minutes (EDGE_S) of the observed hour."""
     sends_last_5m: int
     waiting_sends: int
-    members_mean: float = 1.0
-    """Recipients of a send."""
+    recipients_mean: float | None = None
+    """Of the sends of the last hour; null: there were none."""
+    waiting_groups_share: float | None = None
+    """Of the sends that wait, those to groups; null: not known."""
+    group_members: float = 1.0
+    """Of a group, on average."""
+
+    @property
+    def waiting_recipients_mean(self) -> float:
+        """Of the sends that wait; where that is not known, as of those of the last hour."""
+        if self.waiting_groups_share is None:
+            return 1.0 if self.recipients_mean is None else self.recipients_mean
+        return 1.0 + self.waiting_groups_share * (self.group_members - 1.0)
 
 
 class KindUse(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,12 +87,18 @@ def measured_traffic(usage: Usage) -> tuple[Traffic, Literal["measured", "defaul
             read_per_send=usage.events_60m[TpsKind.READ] / sends,
         )
         return measured, "measured"
+    recipients = _recipients_per_send(usage)
     usual = Traffic(
         inbound_per_s=inbound_per_s,
-        delivered_per_send=DELIVERED_RATIO * usage.members_mean,
-        read_per_send=READ_RATIO * usage.members_mean,
+        delivered_per_send=DELIVERED_RATIO * recipients,
+        read_per_send=READ_RATIO * recipients,
     )
     return usual, "default"
+
+
+def _recipients_per_send(usage: Usage) -> float:
+    """Of the sends of the last hour; before the first one, of those that wait for it."""
+    return usage.waiting_recipients_mean if usage.recipients_mean is None else usage.recipients_mean
 
 
 def report(usage: Usage) -> Report:
@@ -93,7 +110,15 @@ def report(usage: Usage) -> Report:
         observed_s=usage.observed_s,
         ceiling_events_per_s=usage.terms.aim_events_per_s,
         used=_uses(usage),
-        advice=advise(usage.terms, traffic, usage.waiting_sends, source, sends),
+        advice=advise(
+            usage.terms,
+            traffic,
+            usage.waiting_sends,
+            source,
+            sends,
+            recipients_mean=_recipients_per_send(usage),
+            waiting_recipients_mean=usage.waiting_recipients_mean,
+        ),
     )
 
 

@@ -70,7 +70,7 @@ def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from gateway.budget.advice import advise  # noqa: PLC0415
+    from gateway.budget.advice import Source, advise  # noqa: PLC0415
     from gateway.budget.report_text import campaign_text  # noqa: PLC0415
     from gateway.budget.sustain import DELIVERED_RATIO, READ_RATIO, Terms, Traffic  # noqa: PLC0415
     from gateway.config.settings import CLOUD_PRESET, Dialect, Settings  # noqa: PLC0415
@@ -93,7 +93,8 @@ def _plan(options: argparse.Namespace) -> int:
         read_per_send=_or(options.read, READ_RATIO) * members,
     )
     is_given = options.delivered is not None or options.read is not None
-    advice = advise(terms, traffic, _or(options.campaign, 0), "given" if is_given else "assumed")
+    source: Source = "given" if is_given else "assumed"
+    advice = advise(terms, traffic, _or(options.campaign, 0), source, recipients_mean=members)
     sys.stdout.write(_json(advice) if options.json else campaign_text(advice))
     return 0
 

@@ -17,6 +17,10 @@ class Faults:
     """Every send answers 471, the spam restriction."""
     is_contact_check_needed: bool = False
     """Clients before 2.39.1: 404 with 1006 until `/v1/contacts` was asked for the recipient."""
+    is_admin: bool = True
+    """Whose login it is; anybody else's gets 403 with 1005 for the settings. Not a fault."""
+    has_receipt_switches: bool = True
+    """Clients before 2.41.2 have no `webhooks.message`. Not a fault."""
     error_ratio: float = 0.0
     """500 with 1000, nothing taken."""
     reset_ratio: float = 0.0

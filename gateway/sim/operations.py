@@ -35,11 +35,18 @@ class Operations:
         return web.json_response(bodies.health(self._faults.gateway_status))
 
     async def settings(self, _request: web.Request) -> web.Response:
-        answer = {"settings": {"application": self._settings.document}, "meta": bodies.META}
-        return web.json_response(answer)
+        if not self._faults.is_admin:
+            return _not_admin()
+        document = self._settings.document
+        if not self._faults.has_receipt_switches:
+            webhooks = {name: value for name, value in document["webhooks"].items() if name != "message"}
+            document = document | {"webhooks": webhooks}
+        return web.json_response({"settings": {"application": document}, "meta": bodies.META})
 
     async def change(self, request: web.Request) -> web.Response:
         """Only the fields present change; 400 with 1009 names a bad one and changes nothing."""
+        if not self._faults.is_admin:
+            return _not_admin()
         try:
             problem = self._settings.patch(await request.json())
         except ValueError:
@@ -50,6 +57,8 @@ class Operations:
         return web.json_response({"meta": bodies.META})
 
     async def reset(self, _request: web.Request) -> web.Response:
+        if not self._faults.is_admin:
+            return _not_admin()
         self._settings.reset()
         self._coreapp.notify()
         return web.json_response({"meta": bodies.META})
@@ -72,3 +81,7 @@ class Operations:
             "out_message_persisted": metric("Messages taken", "counter", ({}, len(self._journal.sends))),
         }
         return web.json_response({"stats": {"app": app}, "meta": bodies.META})
+
+
+def _not_admin() -> web.Response:
+    return web.json_response(bodies.error(1005, "Only an admin may."), status=403)

@@ -6,6 +6,7 @@ come in, then the pacer is asked. A policy is asked when it said it wants to be,
 """
 
 import random
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class PacingReport:
     """What the policies counted, over all restarts."""
     offered: int
     """Sends that reached the number, those it refused included."""
+    turned_away_ns: list[int]
+    """When the node answered a send with 429."""
     under_way: dict[TpsKind, int]
     """What was between the number and the gateway at the end."""
 
@@ -84,7 +87,7 @@ class PacingReport:
             # A send is counted as it leaves, everything else as it comes.
             at_number = self.number.served[kind] - self.under_way[kind]
             if kind is TpsKind.SEND:
-                at_number = self.offered + self.under_way[kind]
+                at_number = self.offered + self.under_way[kind] + len(self.turned_away_ns)
             if not self.totals[kind] == self.counter.known[kind] == at_number:
                 found.append(
                     f"{kind.label}: {self.totals[kind]} in the budget, {self.counter.known[kind]} on the wire, "
@@ -111,8 +114,12 @@ class PacingRun:
         backlog_max: int = BACKLOG_MAX,
         is_delayed: bool = False,
         settle_s: float = 0.0,
+        floor_percent: int = 0,
     ) -> None:
-        """`is_delayed`: the wire takes up to 20 ms. Pushes that wait get `settle_s` after the workload's end."""
+        """`is_delayed`: the wire takes up to 20 ms. Pushes that wait get `settle_s` after the workload's end.
+
+        `floor_percent` of the plan may be sent although arrivals leave less.
+        """
         self.tps = tps
         self._workload = workload
         self._make_policy = make_policy
@@ -120,7 +127,7 @@ class PacingRun:
             tps, random.Random(f"{seed}/number"), receipts=receipts, backlog_max=backlog_max
         )
         self._link = Link(random.Random(f"{seed}/link") if is_delayed else None)
-        self._counter = WireCounter(costs)
+        self._counter = WireCounter(costs, floor_percent)
         self._settle_ns = int(settle_s * NS_PER_S)
         self._limit = tps
         self._policy = make_policy(tps, 0)
@@ -134,7 +141,9 @@ class PacingRun:
         self._offered = 0
         self._waits: list[tuple[int, int]] = []
         self._sends: list[tuple[int, Push]] = []
+        self._turned_away_ns: list[int] = []
         self._away_until_ns = 0
+        self._stall_begins_ns = [begin_ns for begin_ns, _ in workload.stalls_ns]
         self._ask_ns = 0
 
     def play(self) -> PacingReport:
@@ -144,18 +153,19 @@ class PacingRun:
             self._more_campaign(0)
         writes, pushes = iter(workload.writes_ns), iter(workload.pushes)
         write_ns, push = next(writes, FAR_NS), next(pushes, None)
+        push_ns = self._seen_ns(push.at_ns) if push else FAR_NS
         troubles = iter(self._troubles())
         trouble_ns, trouble = next(troubles, (FAR_NS, None))
         length_ns = workload.length_ns
         now_ns, written = 0, 0
         while True:
-            ask_ns = self._ask_ns if unsent else FAR_NS
+            ask_ns = self._awake_ns(max(self._ask_ns, now_ns)) if unsent else FAR_NS
             number_ns = number.next_ns()
             now_ns = min(
                 write_ns,
-                push.at_ns if push else FAR_NS,
+                push_ns,
                 trouble_ns,
-                max(ask_ns, now_ns, self._away_until_ns),
+                max(ask_ns, self._awake_ns(self._away_until_ns)),
                 FAR_NS if number_ns is None else number_ns,
                 self._on_wire[0][0] if self._on_wire else FAR_NS,
             )
@@ -171,10 +181,11 @@ class PacingRun:
                 number.offer_message(now_ns, f"message{written}", "customer")
                 written += 1
                 write_ns = next(writes, FAR_NS)
-            while push is not None and push.at_ns <= now_ns:
+            while push is not None and push_ns <= now_ns:
                 self._push(push, now_ns)
                 push = next(pushes, None)
-            if unsent and self._ask_ns <= now_ns and self._away_until_ns <= now_ns:
+                push_ns = self._seen_ns(push.at_ns) if push else FAR_NS
+            if unsent and self._ask_ns <= now_ns and self._away_until_ns <= now_ns and self._is_awake(now_ns):
                 self._ask(now_ns)
         return self._report(max(length_ns, min(now_ns, length_ns + self._settle_ns)))
 
@@ -183,9 +194,26 @@ class PacingRun:
         workload = self._workload
         found: list[tuple[int, Callable[[int], None]]] = []
         found += [(begin_ns, partial(self._go_away, end_ns)) for begin_ns, end_ns in workload.pauses_ns]
-        found += [(at_ns, self._restart) for at_ns in workload.restarts_ns]
-        found += [(at_ns, partial(self._set_plan, tps)) for at_ns, tps in workload.plans]
+        found += [(self._seen_ns(at_ns), self._restart) for at_ns in workload.restarts_ns]
+        found += [(self._seen_ns(at_ns), partial(self._set_plan, tps)) for at_ns, tps in workload.plans]
         return sorted(found, key=lambda trouble: trouble[0])
+
+    def _awake_ns(self, at_ns: int) -> int:
+        """`at_ns`, or the end of the stall it lies in."""
+        stall = bisect_right(self._stall_begins_ns, at_ns) - 1
+        return at_ns if stall < 0 else max(at_ns, self._workload.stalls_ns[stall][1])
+
+    def _is_awake(self, now_ns: int) -> bool:
+        return self._awake_ns(now_ns) == now_ns
+
+    def _seen_ns(self, at_ns: int) -> int:
+        """When the gateway looks at what comes at `at_ns`."""
+        awake_ns = self._awake_ns(at_ns)
+        return at_ns if awake_ns == at_ns else awake_ns + 1
+
+    def _is_refusing(self, now_ns: int) -> bool:
+        """Whether the node answers 429."""
+        return any(begin_ns <= now_ns < end_ns for begin_ns, end_ns in self._workload.refusals_ns)
 
     def _go_away(self, end_ns: int, _now_ns: int) -> None:
         """The node is away: what the number serves until `end_ns` is told then, all at once."""
@@ -222,7 +250,7 @@ class PacingRun:
                 continue
             if event.kind is TpsKind.RECEIVE:
                 self._waits.append((event.made_ns, event.wait_ns))
-            known_ns = max(self._link.known_ns(event.served_ns), self._away_until_ns)
+            known_ns = self._seen_ns(max(self._link.known_ns(event.served_ns), self._away_until_ns))
             self._counter.served(event.kind, event.served_ns, known_ns)
             self._put_on_wire(known_ns, event)
 
@@ -243,7 +271,7 @@ class PacingRun:
 
     def _offer(self, push: Push, now_ns: int) -> None:
         members = _MEMBERS[: push.members] if push.members else None
-        self._number.offer_send(now_ns, push.id, push.id, members=members)
+        self._number.offer_send(now_ns, push.id, push.recipient, members=members)
         self._offered += 1
 
     def _ask(self, now_ns: int) -> None:
@@ -254,11 +282,16 @@ class PacingRun:
                 assert answer > now_ns, (answer, now_ns)
                 self._ask_ns = answer
                 return
+            offered_ns = self._link.offered_ns(now_ns)
+            self._counter.sent(now_ns, offered_ns, self._limit)
+            is_taken = not self._is_refusing(now_ns)
+            self._policy.answered(answer, now_ns, is_taken=is_taken)
+            if not is_taken:
+                self._turned_away_ns.append(now_ns)
+                continue
             del self._unsent[answer.id]
             if answer.id.startswith(CAMPAIGN):
                 self._more_campaign(now_ns)
-            offered_ns = self._link.offered_ns(now_ns)
-            self._counter.sent(now_ns, offered_ns, self._limit)
             self._sends.append((now_ns, answer))
             if offered_ns > now_ns:
                 self._put_on_wire(offered_ns, answer)
@@ -279,5 +312,6 @@ class PacingRun:
             counter=self._counter,
             totals={kind: totals[kind] for kind in TpsKind},
             offered=self._offered,
+            turned_away_ns=self._turned_away_ns,
             under_way={kind: under_way[kind] for kind in TpsKind},
         )

@@ -23,6 +23,12 @@ class Push:
     id: str
     cls: SendClass = SendClass.NORMAL
     members: int = 0
+    to: str = ""
+    """Who gets it; empty: someone, or a group, who gets nothing else."""
+
+    @property
+    def recipient(self) -> str:
+        return self.to or self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,11 @@ class Workload:
     """Bulk sends to single customers never run out while `length_ns` lasts."""
     pauses_ns: list[tuple[int, int]] = field(default_factory=list)
     """The node is away from one time to the other: it takes no sends and holds its webhooks back."""
+    refusals_ns: list[tuple[int, int]] = field(default_factory=list)
+    """The node answers every send with 429 from one time to the other."""
+    stalls_ns: list[tuple[int, int]] = field(default_factory=list)
+    """The gateway's loop stands still from one time to the other; they don't overlap. What comes meanwhile is looked
+    at a nanosecond after the end: the pacer may be asked first, and that is the worse order."""
     restarts_ns: list[int] = field(default_factory=list)
     """The gateway starts anew, knowing nothing about what was."""
     plans: list[tuple[int, int]] = field(default_factory=list)
