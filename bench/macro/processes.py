@@ -62,10 +62,13 @@ class ServerProcess:
             core,
         )
         made.url = f"http://127.0.0.1:{ingest}"
+        made.admin_url = f"http://127.0.0.1:{admin}"
         return made
 
     url = ""
     """Where a gateway takes webhooks and pushes."""
+    admin_url = ""
+    """Where it serves health and metrics."""
 
     def __enter__(self) -> Self:
         return self

@@ -6,7 +6,12 @@ at each token. A timerfd wakes the loop through `add_reader` like any socket doe
 Layout: one descriptor, non-blocking and close-on-exec. Cost: one system call to arm (0.6 µs), one to acknowledge
 (0.25 µs); arming again moves the deadline, there is no need to disarm first.
 
-Not done: periods. Who paces decides after each firing when the next one is due.
+Not done:
+- periods. Who paces decides after each firing when the next one is due.
+- timer slack (prctl): it does not touch a timerfd. Measured at 20 firings a second: 186 us late at p50 as it comes,
+  219 us with a slack of 1 ns.
+- firing 0.2 ms early and reading the clock until the deadline: late by 1 us at p50, but the p99 is the scheduler's and
+  stays, and each firing costs 45 to 105 us more of the loop's time.
 """
 
 from cpython.exc cimport PyErr_SetFromErrno
