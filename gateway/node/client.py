@@ -157,6 +157,19 @@ class NodeClient:
             return None
         return _callback_queue(response)
 
+    async def call(self, method: str, path: str, body: bytes = b"") -> Response:
+        """Make a request, logging in first when there is no token, and once more when ours is not accepted.
+
+        Raises NodeError when no answer came.
+        """
+        if not self._token:
+            await self.login()
+        response = await self._call(method, path, body)
+        if response.status != 401:
+            return response
+        await self.login()
+        return await self._call(method, path, body)
+
     async def _call(self, method: str, path: str, body: bytes) -> Response:
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         response = await self._http.request(method, self._base_url + path, body, headers)
