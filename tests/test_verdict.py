@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.inbound.verdict import Verdict, judge, retry_after_ms
+from gateway.inbound.limit import Sign
+from gateway.inbound.verdict import Verdict, judge, load_sign, retry_after_ms
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,13 @@ def test_reads_seconds_up_to_the_longest_and_nothing_else(value: str | None, exp
 @given(value=st.text(max_size=12), longest_ms=st.integers(0, 10**6))
 def test_any_header_gives_a_time_within_the_bound(value: str, longest_ms: int) -> None:
     assert 0 <= retry_after_ms(value, longest_ms) <= longest_ms
+
+
+@pytest.mark.parametrize("status", [None, 429, 502, 503, 504])
+def test_no_answer_in_time_and_please_wait_are_signs_of_overload(status: int | None) -> None:
+    assert load_sign(status) is Sign.OVERLOADED
+
+
+@pytest.mark.parametrize("status", [301, 401, 403, 404, 408, 500, 501])
+def test_other_trouble_says_nothing_of_the_load(status: int) -> None:
+    assert load_sign(status) is Sign.NEITHER

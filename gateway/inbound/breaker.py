@@ -12,6 +12,10 @@ from gateway.clock import NS_PER_MS
 FAILURES_TO_OPEN: Final = 3
 """In a row. One or two may be a message the backend can't digest; three are the backend."""
 
+PROBE_MAX_MS: Final = 5_000
+"""Longest wait between two probes of a destination: so late at most is a message once the backend is back,
+and one request in five seconds hurts nobody."""
+
 
 class Breaker:
     """One destination's health, from the answers it gives."""

@@ -3,6 +3,8 @@
 import enum
 from typing import Final
 
+from gateway.inbound.limit import Sign
+
 
 class Verdict(enum.Enum):
     """What becomes of a record after an attempt."""
@@ -30,6 +32,15 @@ def judge(status: int | None) -> Verdict:
     if status == 429:
         return Verdict.RETRY_FREE
     return Verdict.PARK if status in _BODY_REFUSED else Verdict.RETRY
+
+
+_OVERLOADED: Final = frozenset({None, 429, 502, 503, 504})
+"""No answer in time or no connection, also where a proxy tells us so, and those who say it themselves."""
+
+
+def load_sign(status: int | None) -> Sign:
+    """What an answer that is neither DELIVERED nor PARK says of the destination's load."""
+    return Sign.OVERLOADED if status in _OVERLOADED else Sign.NEITHER
 
 
 def retry_after_ms(value: str | None, longest_ms: int) -> int:
