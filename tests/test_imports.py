@@ -16,7 +16,7 @@ PACKAGE: Final = Path(__file__).parents[1] / "gateway"
 LEVELS: Final = (
     {"_fast", "clock", "errors", "events"},
     {"config", "dialects"},
-    {"budget", "store", "http"},
+    {"budget", "overload", "store", "http"},
     {"inbound", "outbound", "node", "ops"},
     {"app"},
     {"sim"},  # below cli: `wa-gateway demo` is in it

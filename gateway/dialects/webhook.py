@@ -27,8 +27,9 @@ _STATUS_KINDS: Final = {
     "failed": Kind.FAILED,
 }
 _RECEIPTS: Final = frozenset({Kind.SENT, Kind.DELIVERED, Kind.READ})
+_OVERTAKEN_BY: Final = {Kind.SENT: (Kind.DELIVERED, Kind.READ), Kind.DELIVERED: (Kind.READ,)}
 _ARRAYS: Final = ("messages", "statuses", "errors")
-_CLOUD_OBJECT: Final = "whatsapp_business_account"
+CLOUD_OBJECT: Final = "whatsapp_business_account"
 
 _DIGITS_MAX: Final = 4300
 """Python refuses longer integers (sys.set_int_max_str_digits), and so would most backends' parsers."""
@@ -51,7 +52,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """The contact, or the group, it belongs to; empty when the body names none."""
     place: Place
     is_group: bool = False
-    """`lane` is a group's id."""
+    """It is of a group: `lane` is the group's id. On-prem does not say so for each of its statuses."""
     message_id: str = ""
     """Of a status: WhatsApp's id of the message it is about."""
     participant: str = ""
@@ -145,7 +146,7 @@ def _events(envelope: wire.Envelope, body: bytes) -> list[Event] | None:
     """All events of a body; None for one whose shape we don't know."""
     onprem = list(_value_events(envelope, 0, 0))
     if envelope.entry:
-        if onprem or envelope.object != _CLOUD_OBJECT:
+        if onprem or envelope.object != CLOUD_OBJECT:
             return None
         return list(_cloud_events(envelope.entry))
     if onprem:
@@ -189,18 +190,30 @@ def _status_event(status: wire.Status, place: Place) -> Event:
     participant = status.recipient_participant_id or status.recipient_participant_user_id or ""
     key = ""
     if status.id:
-        # Lengths keep the fields apart, whatever is in them.
-        parts = (status.id, recipient, participant, status.status or "")
-        key = f"s{[len(part) for part in parts]}{''.join(parts)}"
+        # Lengths keep the fields apart, whatever is in them; the status is last, so that others are made from it.
+        key = f"s{len(status.id)},{len(recipient)},{len(participant)}:{status.id}{recipient}{participant}{status.status or ''}"
     return Event(
         kind,
         cls,
         key,
         status.group_id or recipient,
         place,
+        is_group=bool(participant) or status.group_id is not None or status.recipient_type == "group",
         message_id=status.id or "",
         participant=participant or recipient,
     )
+
+
+def overtaking_keys(event: Event) -> list[str]:
+    """The keys of receipts that say more than this one, of the same message and participant.
+
+    `sent` < `delivered` < `read`: once a higher one has come, a lower one tells nothing (Cloud itself leaves out
+    `delivered` where `read` comes at the same time).
+    """
+    if not event.key or event.kind not in _OVERTAKEN_BY:
+        return []
+    base = event.key[: -len(event.kind.label)]
+    return [base + kind.label for kind in _OVERTAKEN_BY[event.kind]]
 
 
 def _select(body: bytes, wanted: set[Place]) -> bytes:
