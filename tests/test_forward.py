@@ -4,6 +4,7 @@ import asyncio
 import functools
 import random
 from collections import deque
+from collections.abc import Mapping
 
 import pytest
 from builders import MemoryStore, inbound, inbound_backlog, send
@@ -11,9 +12,14 @@ from builders import MemoryStore, inbound, inbound_backlog, send
 from gateway.clock import NS_PER_MS, FakeClock, SystemClock
 from gateway.errors import StoreError
 from gateway.events import InboundRecord, Kind, Outcome, SendClass
-from gateway.inbound.breaker import FAILURES_TO_OPEN
+from gateway.inbound.breaker import FAILURES_TO_OPEN, Breaker
+from gateway.inbound.compose import Parcel
 from gateway.inbound.forward import ANSWER_KEPT_BYTES, BackendAnswer, Forwarder
+from gateway.inbound.gate import Gate
+from gateway.inbound.limit import ConcurrencyLimit
+from gateway.inbound.picks import Singles
 from gateway.inbound.verdict import Verdict
+from gateway.overload.waits import LeastWait
 from gateway.store.books import Books, accepted_entries
 from gateway.store.protocol import Change
 
@@ -27,6 +33,7 @@ class FakeBackend:
     def __init__(self, *script: BackendAnswer) -> None:
         self.script = deque(script)
         self.bodies: list[bytes] = []
+        self.headers: list[Mapping[str, str]] = []
         self.delivered: list[bytes] = []
         self.under_way = 0
         self.under_way_max = 0
@@ -34,8 +41,9 @@ class FakeBackend:
         self.gate.set()
         self.called = asyncio.Event()
 
-    async def post(self, body: bytes) -> BackendAnswer:
+    async def post(self, body: bytes, headers: Mapping[str, str]) -> BackendAnswer:
         self.bodies.append(body)
+        self.headers.append(headers)
         self.under_way += 1
         self.under_way_max = max(self.under_way_max, self.under_way)
         self.called.set()
@@ -55,13 +63,18 @@ class Rig:
         self.clock = SystemClock()
         self.store = MemoryStore(self.clock)
         self.backend = backend
-        self.queue = inbound_backlog(self.store, self.clock, delayed_max=concurrency * 4)
+        self.queue = inbound_backlog(self.store, self.clock, aside_max=concurrency * 4)
         self.books = Books()
+        gate = Gate(
+            Breaker(backoff_ms, 4 * backoff_ms, random.Random(2)), ConcurrencyLimit(concurrency), self.clock
+        )
+        self.waits = LeastWait()
         self.forwarder = Forwarder(
             "message",
             backend,
             self.queue,
-            concurrency,
+            gate,
+            Singles(self.queue, gate, self.waits, self.clock),
             backoff_ms,
             4 * backoff_ms,
             self.store,
@@ -79,7 +92,7 @@ class Rig:
             await self.store.submit(Change(inbound=[record], books=entries, on_commit=[push]))
 
     def start(self) -> None:
-        self.workers = [asyncio.create_task(self.forwarder.work()) for _ in range(self.forwarder.concurrency)]
+        self.workers = [asyncio.create_task(self.forwarder.work()) for _ in range(self.forwarder.workers)]
 
     async def run_until_empty(self) -> None:
         """Work until nothing waits."""
@@ -133,7 +146,7 @@ async def test_delivers_everything_once_a_backend_is_back(trouble: BackendAnswer
     assert sorted(rig.backend.delivered) == sorted(b"%d" % seq for seq in range(1, 7))
     assert len(rig.backend.bodies) == 12 + 6
     assert rig.forwarder.verdicts[Verdict.RETRY] == 12
-    assert rig.forwarder.breaker.state == "closed"
+    assert rig.forwarder.gate.breaker.state == "closed"
     assert rig.books.difference(rig.queue.waiting()) == 0
 
 
@@ -143,17 +156,17 @@ async def test_a_dead_backend_gets_one_probe_at_a_time() -> None:
     await rig.accept(*records(8))
     backend = rig.backend
     under_way_when_open: list[int] = []
-    enter = rig.forwarder.breaker.enter
+    enter = rig.forwarder.gate.breaker.enter
 
     def entered(now_ns: int) -> bool:
-        if rig.forwarder.breaker.state == "open":
+        if rig.forwarder.gate.breaker.state == "open":
             under_way_when_open.append(backend.under_way)
         return enter(now_ns)
 
-    rig.forwarder.breaker.enter = entered  # type: ignore[method-assign]
+    rig.forwarder.gate.breaker.enter = entered  # type: ignore[method-assign]
     await rig.run_until_empty()
-    # Six went before the third failure was known; of the probes two fail, and the third does not.
-    assert under_way_when_open == [0, 0, 0]
+    # Four went before the third failure was known; of the probes four fail, and the fifth does not.
+    assert under_way_when_open == [0, 0, 0, 0, 0]
 
 
 async def test_an_attempt_is_counted_for_trouble_and_not_for_a_429() -> None:
@@ -184,7 +197,7 @@ async def test_a_refused_body_shows_that_the_backend_is_well() -> None:
     rig = Rig(FakeBackend(DOWN, DOWN, BackendAnswer(400), DOWN, DOWN, OK))
     await rig.accept(*records(2))
     await rig.run_until_empty()
-    assert rig.forwarder.breaker.opened == 0
+    assert rig.forwarder.gate.breaker.opened == 0
 
 
 class RecordedReplies:
@@ -255,7 +268,7 @@ async def test_draining_ends_workers_that_wait_for_work_or_for_the_breaker() -> 
     idle.start()
     broken = Rig(FakeBackend(*[DOWN] * 3), concurrency=2, backoff_ms=3_600_000)
     for _ in range(FAILURES_TO_OPEN):
-        broken.forwarder.breaker.fail(broken.clock.now_ns())
+        broken.forwarder.gate.breaker.fail(broken.clock.now_ns())
     await broken.accept(*records(2))
     broken.start()
     await asyncio.sleep(0)
@@ -284,23 +297,27 @@ async def test_retry_after_is_kept_and_backoff_is_bounded() -> None:
     clock = FakeClock()
     store = MemoryStore(clock)
     queue = inbound_backlog(store, clock)
+    gate = Gate(Breaker(100, 60_000, random.Random(1)), ConcurrencyLimit(1), clock)
+    picks = Singles(queue, gate, LeastWait(), clock)
     forwarder = Forwarder(
-        "event", FakeBackend(), queue, 1, 100, 60_000, store, Books(), clock, random.Random(2)
+        "event", FakeBackend(), queue, gate, picks, 100, 60_000, store, Books(), clock, random.Random(2)
     )
     record = inbound(1)
+    parcel = Parcel([record], record.body)
     await store.submit(Change(inbound=[record], on_commit=[lambda: queue.push(record)]))
     for attempt in range(30):
         taken = queue.take()
         assert taken is record
-        forwarder._retry(record, DOWN, Verdict.RETRY, is_probe=True)
+        forwarder._retry(parcel, DOWN, Verdict.RETRY, gate.enter(clock.now_ns(), is_retry=attempt > 0))
         assert record.attempts == attempt + 1
         ceiling_ms = min(100 << record.attempts, 60_000)
         clock.advance_ns(ceiling_ms * NS_PER_MS)
     assert queue.take() is record
-    forwarder._retry(record, BackendAnswer(429, retry_after="30"), Verdict.RETRY_FREE, is_probe=True)
+    passage = gate.enter(clock.now_ns(), is_retry=True)
+    forwarder._retry(parcel, BackendAnswer(429, retry_after="30"), Verdict.RETRY_FREE, passage)
     assert record.attempts == 30
     clock.advance_ns(30_000 * NS_PER_MS - 1)
-    assert not forwarder.breaker.may_pass(clock.now_ns())
+    assert not gate.breaker.may_pass(clock.now_ns())
     assert queue.take() is None
 
 
@@ -309,8 +326,8 @@ async def test_records_the_backend_always_fails_on_do_not_hold_up_the_others() -
     poison = {b"%d" % seq for seq in range(1, 9)}
 
     class Bot(FakeBackend):
-        async def post(self, body: bytes) -> BackendAnswer:
-            await super().post(body)
+        async def post(self, body: bytes, headers: Mapping[str, str]) -> BackendAnswer:
+            await super().post(body, headers)
             if body in poison and len(self.delivered) < 48:
                 self.delivered = [done for done in self.delivered if done not in poison]
                 return BackendAnswer(500)

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from conftest import PAYLOADS
-from harness import Harness, RecordingBackend, running_gateway
+from harness import TOKEN, Harness, RecordingBackend, running_gateway
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import StoreBusyError
@@ -380,6 +380,19 @@ async def test_cloud_path_of_another_number_is_not_found(tmp_path: Path) -> None
             url = f"{gateway.ingest}/v23.0/{phone_id}/messages"
             async with gateway.session.post(url, data=body, headers=headers) as answer:
                 assert answer.status == expected
+
+
+async def test_a_send_that_waits_for_the_node_can_be_given_another_class(tmp_path: Path) -> None:
+    """The pacer has it in hand already, but nothing was sent: nobody answers as the node."""
+    body = json.dumps({"to": "1", "type": "text", "text": {"body": "x"}}).encode()
+    async with running_gateway(tmp_path, 1) as gateway:
+        pushed = json.loads((await gateway.push(body))[1])["messages"][0]["id"]
+        while not gateway.gateway.parts.sends.taken():
+            await asyncio.sleep(0)
+        headers = {"Authorization": f"Bearer {TOKEN}", "X-Gateway-Priority": "reply"}
+        url = f"{gateway.ingest}/v1/messages/{pushed}"
+        async with gateway.session.patch(url, headers=headers) as answer:
+            assert (answer.status, (await answer.json())["class"]) == (200, "reply")
 
 
 async def test_address_in_use_is_said_as_it_is(tmp_path: Path) -> None:

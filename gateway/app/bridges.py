@@ -1,6 +1,7 @@
 """Where parts that don't know each other meet: forwarders and HTTP, instant replies and the send queue."""
 
 import logging
+from collections.abc import Mapping
 from typing import Final
 
 from gateway.dialects.dialect import Dialect, Push
@@ -9,6 +10,7 @@ from gateway.http.client import HttpClient
 from gateway.inbound.forward import BackendAnswer
 from gateway.inbound.reply import read_replies
 from gateway.outbound.accept import Acceptor
+from gateway.outbound.options import Options
 from gateway.store.protocol import Change
 
 log = logging.getLogger(__name__)
@@ -23,11 +25,18 @@ class HttpBackend:
         self._http = http
         self._url = url
 
-    async def post(self, body: bytes) -> BackendAnswer:
-        response = await self._http.request("POST", self._url, body, _HEADERS)
+    async def post(self, body: bytes, headers: Mapping[str, str]) -> BackendAnswer:
+        response = await self._http.request("POST", self._url, body, {**_HEADERS, **headers})
         return BackendAnswer(
             response.status, response.body, response.headers.get("retry-after"), response.error
         )
+
+
+class Nowhere:
+    """The destination of what is switched off: whatever should still come here is done with."""
+
+    async def post(self, _body: bytes, _headers: Mapping[str, str]) -> BackendAnswer:
+        return BackendAnswer(204)
 
 
 class InstantReplies:
@@ -50,7 +59,7 @@ class InstantReplies:
         if not found.replies or problem != found.problem:
             return
         records = [
-            self._acceptor.new_record(Push(reply.to, reply.is_group), reply.body, SendClass.REPLY)
+            self._acceptor.new_record(Push(reply.to, reply.is_group), reply.body, Options(SendClass.REPLY))
             for reply in found.replies
         ]
         self.taken += len(records)

@@ -34,6 +34,8 @@ ANSWERS_OUT_S: Final = 2.0
 CLEANUP_S: Final = 60.0
 """Between two looks at what may be forgotten. A timer a minute is no load."""
 PARKED_MAX: Final = 10_000
+PAIR_MEMORY_MAX_MS: Final = 3_600_000
+"""How long finished sends are kept for the pair limit alone: it must know of them after a restart (270 s by default)."""
 
 
 class Gateway:
@@ -99,9 +101,12 @@ class Gateway:
                 ]
                 background.append(tasks.create_task(self._clean_up(), name="clean-up"))
                 background.append(tasks.create_task(self._feed_watchdog(), name="watchdog"))
+                background.append(tasks.create_task(parts.inbound.monitor.work(), name="look at the load"))
                 background.append(tasks.create_task(parts.asker.work(), name="ask for groups"))
                 if parts.watch is not None:
                     background.append(tasks.create_task(parts.watch.work(), name="watch the node"))
+                if parts.valve is not None:
+                    background.append(tasks.create_task(parts.valve.work(), name="receipt valve"))
                 workers = self._start_workers(tasks)
                 try:
                     self._announce_ready()
@@ -120,6 +125,7 @@ class Gateway:
         return Ingest(
             parts.receiver,
             parts.acceptor,
+            parts.receipt_answers,
             webhook_path=settings.webhook_path,
             webhook_body_max=settings.webhook_body_max_bytes,
             push_body_max=settings.push_body_max_bytes,
@@ -131,8 +137,8 @@ class Gateway:
     def _start_workers(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         workers = [
             tasks.create_task(forwarder.work(), name=f"forward {forwarder.name} {number}")
-            for forwarder in self.parts.forwarders
-            for number in range(forwarder.concurrency)
+            for forwarder in self.parts.inbound.forwarders
+            for number in range(forwarder.workers)
         ]
         workers += [
             tasks.create_task(self.parts.sender.work(), name=f"send {number}")
@@ -178,7 +184,7 @@ class Gateway:
         for site in list(door.sites):
             await site.stop()
         self.parts.pacer.drain()
-        for forwarder in self.parts.forwarders:
+        for forwarder in self.parts.inbound.forwarders:
             forwarder.drain()
         if self.failure is not None:
             return  # nothing can be settled any more
@@ -209,6 +215,7 @@ class Gateway:
         with contextlib.suppress(StoreError):  # as above
             while True:
                 await asyncio.sleep(CLEANUP_S)
+                await self.parts.inbound.checkpoint()
                 while await store.forget(self._memory_limits()):
                     pass
 
@@ -216,10 +223,11 @@ class Gateway:
         settings, now_ms = self._settings, self._clock.wall_ms()
         # What is finished must not crowd out what waits: over half the store's bound none of it is kept.
         is_crowded = self.parts.store.used_bytes() > settings.store_max_bytes // 2
+        sent_ms = 0 if is_crowded else settings.send_retention_ms
         return MemoryLimits(
             seen_before_ms=now_ms - settings.dedupe_age_ms,
             seen_max=settings.dedupe_keys,
-            sent_before_ms=now_ms - (0 if is_crowded else settings.send_retention_ms),
+            sent_before_ms=now_ms - max(sent_ms, min(self.parts.pair_window_ms, PAIR_MEMORY_MAX_MS)),
             parked_max=0 if is_crowded else PARKED_MAX,
         )
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from gateway.app.overload_page import overload_families
 from gateway.app.parts import Parts
 from gateway.events import Kind
 from gateway.http.ingest import Ingest
@@ -33,6 +34,7 @@ def metrics_page(parts: Parts, ingest: Ingest, started_wall_ms: int, log_dropped
                 [({"reason": reason}, n) for reason, n in sorted(ingest.refused.items())],
             ),
             *_inbound_families(parts),
+            *overload_families(parts.inbound, parts.clock.now_ns()),
             *_outbound_families(parts),
             *_store_families(parts),
             *process_families(started_wall_ms, log_dropped),
@@ -41,7 +43,7 @@ def metrics_page(parts: Parts, ingest: Ingest, started_wall_ms: int, log_dropped
 
 
 def _inbound_families(parts: Parts) -> list[Family]:
-    receiver, forwarders = parts.receiver, parts.forwarders
+    receiver, forwarders = parts.receiver, parts.inbound.forwarders
     return [
         counter("gateway_webhooks_total", "Webhooks received.", [({}, receiver.webhooks)]),
         counter("gateway_webhooks_not_json_total", "Answered 400.", [({}, receiver.not_json)]),
@@ -73,7 +75,7 @@ def _inbound_families(parts: Parts) -> list[Family]:
         gauge(
             "gateway_breaker_state",
             "0 closed, 1 half open, 2 open.",
-            [({"destination": f.name}, BREAKER_STATES[f.breaker.state]) for f in forwarders],
+            [({"destination": f.name}, BREAKER_STATES[f.gate.breaker.state]) for f in forwarders],
         ),
         latency_family(
             "gateway_forward_latency_seconds",
@@ -124,6 +126,23 @@ def _outbound_families(parts: Parts) -> list[Family]:
             "gateway_node_callback_queue",
             "Callbacks waiting at the node, as of the last look; absent before the first.",
             [({}, size)] if parts.watch and (size := parts.watch.callback_queue) is not None else [],
+        ),
+        *_valve_families(parts),
+    ]
+
+
+def _valve_families(parts: Parts) -> list[Family]:
+    valve = parts.valve
+    return [
+        gauge(
+            "gateway_node_receipts_switched_off",
+            "1 while delivered and read are, or may be, switched off at the node by us.",
+            [({}, valve is not None and valve.is_closed)],
+        ),
+        counter(
+            "gateway_node_receipts_switched_total",
+            "Times delivered and read were switched at the node.",
+            [({"to": to}, n) for to, n in valve.changes.items()] if valve is not None else [],
         ),
     ]
 

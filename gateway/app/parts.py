@@ -5,8 +5,9 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
-from gateway._fast.seen import SeenSet
-from gateway.app.bridges import HttpBackend, InstantReplies
+from gateway.app.bridges import InstantReplies
+from gateway.app.inbound_parts import InboundParts
+from gateway.budget.ceiling import Ceiling
 from gateway.budget.classes import ClassShares
 from gateway.budget.fanout import FanOut
 from gateway.budget.groups import GroupSizes
@@ -14,6 +15,7 @@ from gateway.budget.history import SecondsHistory
 from gateway.budget.metered import MeteredBudget
 from gateway.budget.pairs import PairLimit
 from gateway.budget.ratios import Ratios
+from gateway.budget.recipients import Recipients
 from gateway.budget.shards import shard_part
 from gateway.budget.tps import TpsBudget
 from gateway.clock import NS_PER_MS, Clock
@@ -22,29 +24,32 @@ from gateway.dialects.cloud import Cloud
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.onprem import OnPrem
 from gateway.errors import StoreError
-from gateway.events import InboundClass, InboundRecord, Kind, SendClass, SendRecord, TpsKind
+from gateway.events import InboundClass, Kind, ReceiptMask, SendClass, SendRecord, TpsKind
 from gateway.http.client import HttpClient, tls_context
-from gateway.inbound.forward import Forwarder
-from gateway.inbound.receive import Receiver
+from gateway.inbound.receipt_answers import ReceiptAnswers
 from gateway.node.client import NodeClient
 from gateway.node.groups import GroupAsker
+from gateway.node.switches import ReceiptSwitches
+from gateway.node.valve import NOTE, ReceiptValve
 from gateway.node.watch import NodeWatch
 from gateway.ops.metrics import Queue
 from gateway.outbound.accept import Acceptor
 from gateway.outbound.alarm import KernelAlarm
 from gateway.outbound.front import Front
 from gateway.outbound.pace import Pacer
+from gateway.outbound.pacing_memory import PacingMemory
+from gateway.outbound.queue import SendQueue
 from gateway.outbound.send import Sender
-from gateway.store.backlog import Backlog
 from gateway.store.books import Books
+from gateway.store.protocol import Change
 from gateway.store.sqlite_store import SqliteStore
 
-OTHER_CALLS: Final = 3
-"""Calls to the node beside sends, at most at once: a login, a group's size, the statistics."""
+OTHER_CALLS: Final = 4
+"""Calls to the node beside sends, at most at once: a login, a group's size, the statistics, a setting."""
 
-SENDS_DELAYED_MAX: Final = 65_536
-"""Sends of a class that may wait for a retry or for their recipient's slot: at one each 6 s, four days for one
-recipient, before its class waits with it."""
+SENDS_ASIDE_MAX: Final = 65_536
+"""Sends of a class that may stand aside, for a retry, for receipts of groups or for their recipient's slot, before the
+class waits with them. One recipient with so many queued (four days of them at one each 6 s) makes his class wait."""
 
 
 class Parts:
@@ -67,12 +72,11 @@ class Parts:
         # What can fail comes before what must be closed; the store is last of these and undoes itself.
         node_tls = tls_context(settings.node_ca, verifies=settings.node_tls_verify)
         backend_tls = tls_context(settings.backend_ca)
-        self.store = SqliteStore(settings.store_path, clock, on_store_failure)
+        self.pair_window_ms = settings.pair_limit_interval_ms * settings.pair_limit_burst
+        """How long the pair limit needs to know of a send."""
+        self.store = SqliteStore(settings.store_path, clock, on_store_failure, recent_ms=self.pair_window_ms)
+        self._memory = PacingMemory(self.store.recovered, self.store, clock)
         self.node = self._node(node_tls)
-        self.backend_clients = {
-            name: HttpClient(settings.backend_timeout_ms, settings.backend_concurrency, backend_tls)
-            for name in ("message", "event")
-        }
         self.books = Books(self.store.recovered.books)
         costs = {kind: settings.tps_cost.of(kind) for kind in TpsKind}
         self.plan_tps = settings.tps
@@ -83,22 +87,27 @@ class Parts:
             settings.tps_headroom_percent,
             clock.now_ns(),
             send_floor_percent=settings.send_floor_percent,
+            ceiling=Ceiling(self._memory.ceiling_share()),
         )
+        self.budget.ceiling.on_kept = self._memory.keep_ceiling
         self.history = SecondsHistory(clock.now_ns())
         self._metered = MeteredBudget(self.budget, self.history)
-        self._build_inbound(rng)
+        self.inbound = InboundParts(settings, self.store, self.books, clock, rng, backend_tls)
         self._build_outbound(rng)
         self._build_doors()
         self.queues = [
-            Queue("inbound", {InboundClass.MESSAGE: "message"}, self.messages),
-            Queue("inbound", {InboundClass.FAILURE: "failure", InboundClass.RECEIPT: "receipt"}, self.events),
+            Queue("inbound", {InboundClass.MESSAGE: "message"}, self.inbound.messages),
+            Queue(
+                "inbound",
+                {InboundClass.FAILURE: "failure", InboundClass.RECEIPT: "receipt"},
+                self.inbound.events,
+            ),
             Queue("outbound", {cls: cls.label for cls in SendClass}, self.sends),
         ]
-        self.forwarders = [self.message_forwarder, self.event_forwarder]
 
     def _node(self, tls: ssl.SSLContext) -> NodeClient:
         settings = self.settings
-        # Login, group sizes and statistics have their own: a granted send must not wait for a connection.
+        # Login, group sizes, statistics and settings have their own: a granted send must not wait for a connection.
         http = HttpClient(settings.node_timeout_ms, settings.node_connections + OTHER_CALLS, tls)
         if settings.dialect == "cloud":
             token = settings.node_token.reveal() if settings.node_token else ""
@@ -110,66 +119,37 @@ class Parts:
             http, settings.node_url, "/v1/messages", self.dialect, user=settings.node_user, password=password
         )
 
-    def _build_inbound(self, rng: random.Random) -> None:
-        settings, store, clock = self.settings, self.store, self.clock
-
-        def backlog(*classes: InboundClass) -> Backlog[InboundRecord]:
-            async def read_page(cls: int, after_seq: int, limit: int) -> list[InboundRecord]:
-                return await store.read_inbound(InboundClass(cls), after_seq, limit)
-
-            made: Backlog[InboundRecord] = Backlog(
-                len(InboundClass),
-                settings.queue_slots,
-                settings.queue_slots,
-                read_page,
-                lambda record: record.received_ms,
-                clock,
-            )
-            for cls in classes:
-                made.restore(cls, store.recovered.inbound_counts[cls], store.recovered.inbound_kinds[cls])
-            return made
-
-        self.messages = backlog(InboundClass.MESSAGE)
-        self.events = backlog(InboundClass.FAILURE, InboundClass.RECEIPT)
-
-        def forwarder(name: str, url: str, backlog: Backlog[InboundRecord]) -> Forwarder:
-            return Forwarder(
-                name,
-                HttpBackend(self.backend_clients[name], url),
-                backlog,
-                settings.backend_concurrency,
-                settings.backend_backoff_min_ms,
-                settings.backend_backoff_max_ms,
-                store,
-                self.books,
-                clock,
-                rng,
-            )
-
-        self.message_forwarder = forwarder("message", settings.message_webhook_url, self.messages)
-        self.event_forwarder = forwarder("event", settings.event_webhook_url, self.events)
-
     def _build_outbound(self, rng: random.Random) -> None:
         settings, store, clock = self.settings, self.store, self.clock
 
         async def read_page(cls: int, after_seq: int, limit: int) -> list[SendRecord]:
             return await store.read_sends(SendClass(cls), after_seq, limit)
 
-        self.sends: Backlog[SendRecord] = Backlog(
+        self.sends = SendQueue(
             len(SendClass),
             settings.queue_slots,
-            max(settings.queue_slots, SENDS_DELAYED_MAX),
+            max(settings.queue_slots, SENDS_ASIDE_MAX),
             read_page,
             lambda record: record.accepted_ms,
             clock,
         )
+        self.sends.first_new_seq = store.recovered.next_seq
         for send_class, count in store.recovered.send_counts.items():
             self.sends.restore(send_class, count, {Kind.SEND: count})
         self._alarm = KernelAlarm()
         self._build_fan_out()
         shares = ClassShares(settings.bulk_floor_percent, settings.reply_share_percent)
         front = Front(self.sends, self.fanout, self.sizes, self.pairs)
-        self.pacer = Pacer(self.sends, self._metered, self._alarm, clock, front, shares)
+        self.pacer = Pacer(
+            self.sends,
+            self._metered,
+            self._alarm,
+            clock,
+            front,
+            shares,
+            bulk_paused_until_ns=self._memory.bulk_paused_until_ns(),
+        )
+        self.pacer.on_bulk_paused = self._memory.keep_bulk_pause
         self.asker = GroupAsker(self.node, self.sizes, self.pacer.ring, clock)
         self.sizes.on_wanted = self.asker.wake
         if self.fanout is not None:
@@ -180,20 +160,39 @@ class Parts:
                 self.node, lambda: self.budget.tps, lambda: self.budget.slow_down(clock.now_ns())
             )
             self.pacer.on_success = self.watch.sent
+        self.valve = self._valve()
         self.sender = Sender(
             self.node, self.pacer, self.sends, settings.send_attempts, store, self.books, clock, rng
+        )
+
+    def _valve(self) -> ReceiptValve | None:
+        if self.settings.dialect != "onprem":
+            return None
+        store = self.store
+        # Disabled too: what a run before this one has switched off is switched on again.
+        return ReceiptValve(
+            ReceiptSwitches(self.node),
+            store.recovered.notes.get(NOTE, b""),
+            lambda note: store.submit(Change(notes={NOTE: note})),
+            self.clock,
+            is_enabled=self.settings.node_receipt_valve,
         )
 
     def _build_fan_out(self) -> None:
         """What holds a send back besides the budget: receipts that groups owe, and the pair limit."""
         settings = self.settings
-        cost = settings.tps_cost.delivered
-        self.fanout = FanOut(self.budget.tps, cost, self.clock.now_ns()) if cost else None
+        cost, window_ms = settings.tps_cost.delivered, settings.fanout_window_ms
+        self.fanout: FanOut | None = None
+        if cost and window_ms:
+            self.fanout = FanOut(self.budget.tps, cost, self.clock.now_ns(), window_ms=window_ms)
         # Without a window nobody needs the size of a group.
         self.sizes = GroupSizes(Ratios(), asks=settings.dialect == "onprem" and self.fanout is not None)
+        self.recipients = Recipients(self.clock.now_ns())
+        self.sizes.ratios.on_sent = self.recipients.sent
         self.pairs: PairLimit | None = None
         if settings.pair_limit_interval_ms:
             self.pairs = PairLimit(settings.pair_limit_interval_ms * NS_PER_MS, settings.pair_limit_burst)
+            self._memory.restore_pairs(self.pairs)
 
     def _charge_arrival(self, kind: TpsKind, count: int, now_ns: int) -> None:
         self._metered.charge(kind, count, now_ns)
@@ -209,23 +208,7 @@ class Parts:
 
     def _build_doors(self) -> None:
         settings, store = self.settings, self.store
-        seen = SeenSet(settings.dedupe_keys)
-        seen.add_packed(store.recovered.fingerprints)
-        self.receiver = Receiver(
-            store,
-            settings.store_max_bytes,
-            {
-                InboundClass.MESSAGE: self.messages,
-                InboundClass.FAILURE: self.events,
-                InboundClass.RECEIPT: self.events,
-            },
-            seen,
-            store.secret,
-            self.books,
-            self._charge_arrival,
-            self.clock,
-            self._tell_receipt,
-        )
+        self.receiver = self.inbound.open_door(self._charge_arrival, self._tell_receipt)
         self.acceptor = Acceptor(
             store,
             settings.store_max_bytes,
@@ -236,8 +219,17 @@ class Parts:
             self.books,
             self.clock,
         )
+        self.acceptor.release = self.pacer.front.release
+        self.receipt_answers = ReceiptAnswers(self.inbound.receipts, store, self.dialect, self.clock)
+        self.sender.on_named = self._named
+        if self.valve is not None:
+            self.inbound.monitor.on_look = self.valve.note
         self.instant_replies = InstantReplies(self.acceptor, self.dialect)
-        self.message_forwarder.replies = self.instant_replies
+        self.inbound.message_forwarder.replies = self.instant_replies
+
+    def _named(self, record: SendRecord, node_id: str) -> bytes:
+        """The node calls a send `node_id`: what the ledger is to know of it, as log items."""
+        return self.inbound.receipts.want(node_id, ReceiptMask(record.mask)) if record.mask else b""
 
     def set_plan(self, plan_tps: int) -> None:
         """Change the number's plan (events a second) until the next start; the next grant already keeps it."""
@@ -254,5 +246,4 @@ class Parts:
         await self.store.close()
         self._alarm.close()
         await self.node.close()
-        for client in self.backend_clients.values():
-            await client.close()
+        await self.inbound.close()

@@ -2,8 +2,20 @@
 
 from gateway.config.load import Reading, load, read
 from gateway.config.secret import Secret
-from gateway.config.settings import Dialect, Settings, TpsCost
-from gateway.config.values import Address
+from gateway.config.settings import Dialect, ReceiptPolicy, Settings, TpsCost
+from gateway.config.values import OFF, Address
 from gateway.errors import ConfigError
 
-__all__ = ["Address", "ConfigError", "Dialect", "Reading", "Secret", "Settings", "TpsCost", "load", "read"]
+__all__ = [
+    "OFF",
+    "Address",
+    "ConfigError",
+    "Dialect",
+    "Reading",
+    "ReceiptPolicy",
+    "Secret",
+    "Settings",
+    "TpsCost",
+    "load",
+    "read",
+]

@@ -12,6 +12,7 @@ import msgspec
 from gateway.config.forms import (
     ADDRESS,
     CHOICE,
+    CHOICES,
     COUNT,
     DURATION,
     PAIRS,
@@ -23,6 +24,7 @@ from gateway.config.forms import (
     TEXT,
     TOKENS,
     URL,
+    URL_OR_OFF,
     Form,
 )
 from gateway.config.values import parse_duration_ms, parse_size_bytes
@@ -63,6 +65,11 @@ def url(meaning: str, default_words: str | None = None) -> msgspec.Meta:
     return _meta(URL, meaning, default_words=default_words)
 
 
+def url_or_off(meaning: str, default_words: str | None = None) -> msgspec.Meta:
+    """A URL, or `off` for nowhere."""
+    return _meta(URL_OR_OFF, meaning, default_words=default_words)
+
+
 def path(meaning: str, default_words: str | None = None) -> msgspec.Meta:
     return _meta(PATH, meaning, default_words=default_words)
 
@@ -78,6 +85,11 @@ def tokens(meaning: str) -> msgspec.Meta:
 def choice(meaning: str) -> msgspec.Meta:
     """One word of the field's Literal."""
     return _meta(CHOICE, meaning)
+
+
+def choices(meaning: str) -> msgspec.Meta:
+    """Any of the words of the field's Literal, in a frozenset."""
+    return _meta(CHOICES, meaning)
 
 
 def text(pattern: str, words: str, meaning: str) -> msgspec.Meta:

@@ -16,6 +16,7 @@ from gateway.config.values import (
     parse_percent,
     parse_size_bytes,
     parse_url,
+    parse_url_or_off,
     show_bool,
     show_duration,
     show_size,
@@ -109,6 +110,9 @@ PERCENT: Final = Form(
 SWITCH: Final = Form(words="true or false", short="`true` or `false`", parse=parse_bool, show=show_bool)
 ADDRESS: Final = Form(words="host:port or [IPv6]:port", short="host:port", parse=parse_address)
 URL: Final = Form(words="an http:// or https:// URL", short="URL", parse=parse_url)
+URL_OR_OFF: Final = Form(
+    words="an http:// or https:// URL, or off", short="URL or off", parse=parse_url_or_off
+)
 PATH: Final = Form(words="a path", short="path", parse=_parse_path, show=_show_path)
 SECRET: Final = Form(
     words="a text", short="secret, or `…_FILE`", parse=_parse_secret, show=_mask, is_secret=True
@@ -121,5 +125,8 @@ TOKENS: Final = Form(
     is_secret=True,
 )
 CHOICE: Final = Form(words="one of the choices", short="word", parse=str)
+CHOICES: Final = Form(
+    words="some of the choices", short="words", parse=parse_list, show=lambda words: ",".join(sorted(words))
+)
 TEXT: Final = Form(words="a text", short="text", parse=str, show=lambda value: value or "")
 PAIRS: Final = Form(words="key=number pairs", short="pairs", parse=_parse_pairs, show=_show_pairs)

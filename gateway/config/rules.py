@@ -36,6 +36,10 @@ def problems_of(settings: Settings) -> list[str]:
             problems.append(
                 "GATEWAY_NODE_PHONE_ID: unset; GATEWAY_DIALECT=cloud needs the phone number ID to send from"
             )
+        if s.node_receipt_valve:
+            problems.append(
+                "GATEWAY_NODE_RECEIPT_VALVE=true: GATEWAY_DIALECT=cloud has no such switch; remove it"
+            )
     if "?" in s.node_url:
         problems.append(
             f"GATEWAY_NODE_URL={s.node_url!r}: has a query; expected the base that API paths are added to"

@@ -16,6 +16,11 @@ from gateway.events import TpsKind
 
 Dialect = Literal["onprem", "cloud"]
 
+Limiter = Literal["concurrency", "backend_tps", "batch", "fold", "digest", "shed", "refuse", "age"]
+
+ReceiptPolicy = Literal["forward", "batch", "fold", "digest", "drop"]
+"""The least that is done to receipts of a kind, whatever the load."""
+
 _Cost = Annotated[int, msgspec.Meta(ge=0, le=10)]
 
 
@@ -87,6 +92,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reply_share_percent: Annotated[
         int, fields.percent(50, 100, "Most of all sends that are replies while other sends wait.")
     ] = 80
+    fanout_window_ms: Annotated[
+        int,
+        fields.duration(
+            "0s", "1m", "Receipts of groups that may be outstanding, as time at TPS; 0s: no such limit."
+        ),
+    ] = parse_duration_ms("5s")
     shards: Annotated[
         Literal["1", "2", "4", "8", "16", "32"],
         fields.choice("Shards of the number's node; each has a gateway with its part of TPS."),
@@ -118,6 +129,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         parse_duration_ms("10s")
     )
     node_connections: Annotated[int, fields.count(1, 256, "Sends under way at once.")] = 16
+    node_receipt_valve: Annotated[
+        bool,
+        fields.switch(
+            "Switch delivered and read off at the node while overrun (onprem; NODE_USER must be an admin)."
+        ),
+    ] = False
 
     # Sends
     send_attempts: Annotated[
@@ -161,11 +178,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "http://127.0.0.1:8080/webhook"
     )
     event_webhook_url: Annotated[
-        str, fields.url("Where receipts and failures are forwarded.", default_words="MESSAGE_WEBHOOK_URL")
+        str,
+        fields.url_or_off(
+            "Where receipts and failures are forwarded; off: nowhere, they are counted and can be asked for.",
+            default_words="MESSAGE_WEBHOOK_URL",
+        ),
     ] = "http://127.0.0.1:8080/webhook"
     backend_concurrency: Annotated[
-        int, fields.count(1, 1_024, "Requests under way at once, per destination.")
+        int,
+        fields.count(
+            1,
+            1_024,
+            "Most requests under way at once, per destination; on one server a quarter of it is for events.",
+        ),
     ] = 16
+    backend_tps: Annotated[
+        int, fields.count(0, 100_000, "Most requests a second, messages first; 0: no such limit.")
+    ] = 0
     backend_timeout_ms: Annotated[
         int, fields.duration("100ms", "2m", "Longest wait for the backend's answer.")
     ] = parse_duration_ms("10s")
@@ -178,6 +207,48 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     backend_ca: Annotated[
         Path | None, fields.path("PEM certificates to trust for the backend, instead of the system's.")
     ] = None
+
+    # Receipts
+    receipts_sent: Annotated[
+        ReceiptPolicy, fields.choice("The least done to `sent` receipts, whatever the load.")
+    ] = "forward"
+    receipts_delivered: Annotated[
+        ReceiptPolicy, fields.choice("The same for `delivered` of single chats.")
+    ] = "forward"
+    receipts_read: Annotated[ReceiptPolicy, fields.choice("The same for `read` of single chats.")] = "forward"
+    receipts_group: Annotated[
+        ReceiptPolicy, fields.choice("The same for both, of the members of groups.")
+    ] = "forward"
+    receipts_digest: Annotated[
+        bool,
+        fields.switch("Under load, turn receipts of a group into counts for each message (a body of ours)."),
+    ] = True
+    receipts_wait_max_ms: Annotated[
+        int,
+        fields.duration(
+            "10s", "30d", "Waiting time by which the load is measured; an eighth of it sheds the first."
+        ),
+    ] = parse_duration_ms("1h")
+    receipts_age_max_ms: Annotated[
+        int,
+        fields.duration("0s", "30d", "Older receipts are not forwarded any more; 0s: whatever their age."),
+    ] = 0
+    ledger_messages: Annotated[
+        int,
+        fields.count(
+            1_000, 10_000_000, "Messages whose receipts can be asked for, about 50 bytes of memory each."
+        ),
+    ] = 200_000
+    ledger_age_ms: Annotated[
+        int, fields.duration("1m", "90d", "How long after their last receipt they can.")
+    ] = parse_duration_ms("24h")
+    batch_receipts: Annotated[int, fields.count(1, 10_000, "Most receipts in one batch.")] = 500
+    batch_bytes: Annotated[
+        int, fields.size("1KiB", "16MiB", "Size at which a batch is full.", "BATCH_BYTES")
+    ] = parse_size_bytes("512KiB")
+    batch_delay_ms: Annotated[
+        int, fields.duration("0s", "1m", "Longest wait of a receipt for others, where a policy batches it.")
+    ] = parse_duration_ms("200ms")
 
     # The push API
     push_tokens: Annotated[
@@ -215,6 +286,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         fields.duration("0s", "39s", "Longest wait for work under way when stopping; the unit kills at 45s."),
     ] = parse_duration_ms("30s")
+    dry_run: Annotated[
+        frozenset[Limiter], fields.choices("Limiters that only count what they would have held or dropped.")
+    ] = frozenset()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], fields.choice("Least level that is logged.")
     ] = "info"
@@ -242,6 +316,7 @@ SECTIONS: Final = {
     "send_attempts": "Sends",
     "webhook_path": "Webhooks from the node",
     "message_webhook_url": "The backend",
+    "receipts_sent": "Receipts",
     "push_tokens": "The push API",
     "store_path": "Memory and disk",
     "drain_timeout_ms": "Operation",

@@ -104,8 +104,6 @@ def parse_address(text: str) -> Address:
 
 def parse_url(text: str) -> str:
     """An http or https URL as we request it: no user, no fragment, no slash at the end of a bare host."""
-    if text == "off":
-        raise ValueError("'off' is not supported yet: what arrives is always forwarded")
     if re.search(r"[\s\x00-\x1f\x7f]", text) or not text.isascii():
         raise ValueError("a URL has no spaces, control or non-ASCII characters")
     parts = urlsplit(text)
@@ -118,6 +116,14 @@ def parse_url(text: str) -> str:
     if parts.port == 0:  # reading `port` raises ValueError when it is out of range
         raise ValueError("the port must be from 1 to 65535")
     return text
+
+
+OFF: Final = "off"
+
+
+def parse_url_or_off(text: str) -> str:
+    """As `parse_url`, or the word `off`."""
+    return text if text == OFF else parse_url(text)
 
 
 def hide_userinfo(text: str) -> str:

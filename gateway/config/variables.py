@@ -5,7 +5,7 @@ from typing import Any, Final, get_args, get_type_hints
 import msgspec
 from msgspec import inspect
 
-from gateway.config.forms import CHOICE, Form
+from gateway.config.forms import CHOICE, CHOICES, Form
 from gateway.config.settings import CLOUD_PRESET, SECTIONS, Settings
 
 PREFIX: Final = "GATEWAY_"
@@ -67,6 +67,13 @@ def _variable(field: inspect.Field, type_: Any) -> Variable:
             CHOICE,
             words=f"{', '.join(choices[:-1])} or {choices[-1]}",
             short=", ".join(choices),
+        )
+    if isinstance(inner, inspect.FrozenSetType):
+        choices = get_args(get_args(get_args(type_)[0])[0])
+        form = msgspec.structs.replace(
+            CHOICES,
+            words=f"any of {', '.join(choices)}, separated by commas",
+            short=f"any of {', '.join(choices)}",
         )
     name = extra.get("variable") or field.name.removesuffix(form.suffix).upper()
     default = form.show(field.default)

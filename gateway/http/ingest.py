@@ -45,10 +45,17 @@ class Pushes(Protocol):
     """Who takes sends."""
 
     def authorise(self, authorization: str | None) -> Answer | None: ...
-    async def accept(self, body: bytes, priority: str | None) -> Answer: ...
+    async def accept(self, body: bytes, headers: Mapping[str, str]) -> Answer: ...
     async def find(self, send_id: str) -> Answer: ...
     async def reclass(self, send_id: str, priority: str | None) -> Answer: ...
     def refuse_large(self, limit_bytes: int) -> Answer: ...
+
+
+class ReceiptQueries(Protocol):
+    """Who knows what became of messages."""
+
+    async def find(self, message_id: str) -> Answer: ...
+    async def find_many(self, body: bytes) -> Answer: ...
 
 
 class Ingest:
@@ -58,6 +65,7 @@ class Ingest:
         self,
         webhooks: Webhooks,
         pushes: Pushes,
+        receipts: ReceiptQueries,
         *,
         webhook_path: str,
         webhook_body_max: int,
@@ -72,6 +80,7 @@ class Ingest:
         """
         self._webhooks = webhooks
         self._pushes = pushes
+        self._receipts = receipts
         self._webhook_path = webhook_path
         self._webhook_body_max = webhook_body_max
         self._push_body_max = push_body_max
@@ -91,6 +100,8 @@ class Ingest:
         app.router.add_post("/v1/messages", self._push)
         app.router.add_get("/v1/messages/{id}", self._find)
         app.router.add_patch("/v1/messages/{id}", self._reclass)
+        app.router.add_get("/v1/receipts/{id}", self._find_receipts)
+        app.router.add_post("/v1/receipts", self._find_many_receipts)
         if self._phone_id:
             # Another number's path is not found, or its messages would go out from ours.
             app.router.add_post(rf"/{{version:v\d+\.\d+}}/{self._phone_id}/messages", self._push)
@@ -141,7 +152,7 @@ class Ingest:
             return _answer(self._pushes.refuse_large(self._push_body_max))
         if isinstance(body, BodyProblem):
             return self._refuse(body.status, body.reason, f"{body.value}\n")
-        return _answer(await self._pushes.accept(body, request.headers.get(PRIORITY_HEADER)))
+        return _answer(await self._pushes.accept(body, request.headers))
 
     async def _find(self, request: web.Request) -> web.Response:
         refusal = self._pushes.authorise(request.headers.get("Authorization"))
@@ -155,6 +166,21 @@ class Ingest:
             return _answer(refusal)
         priority = request.headers.get(PRIORITY_HEADER)
         return _answer(await self._pushes.reclass(request.match_info["id"], priority))
+
+    async def _find_receipts(self, request: web.Request) -> web.Response:
+        refusal = self._pushes.authorise(request.headers.get("Authorization"))
+        if refusal is not None:
+            return _answer(refusal)
+        return _answer(await self._receipts.find(request.match_info["id"]))
+
+    async def _find_many_receipts(self, request: web.Request) -> web.Response:
+        refusal = self._pushes.authorise(request.headers.get("Authorization"))
+        if refusal is not None:
+            return _answer(refusal)
+        body = await self._bodies.read(request, self._push_body_max)
+        if isinstance(body, BodyProblem):
+            return self._refuse(body.status, body.reason, f"{body.value}\n")
+        return _answer(await self._receipts.find_many(body))
 
     def _draining(self) -> web.Response:
         response = self._refuse(503, "draining", "stopping\n")

@@ -1,26 +1,36 @@
 """A webhook from the node: decode, drop duplicates, charge, store, and only then answer 200.
 
-The answer depends on our disk alone, never on the backend. What can't be stored is refused with 503, and
-the node keeps it: receipts first, at `RECEIPTS_FULL` of the store's bound, everything at the bound itself.
+The answer depends on our disk alone, never on the backend. What can't be stored is refused with 503, and the node
+keeps it: receipts first, when the ladder says so or at `RECEIPTS_FULL` of the store's bound, everything at the bound.
+A receipt that is not admitted (`admit.py`) ends at once; that it came is on disk all the same, before the 200.
+What is refused has cost the number its events all the same, once, however often the node repeats it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from gateway._fast.seen import SeenSet, fingerprint
-from gateway.clock import Clock
+from gateway.clock import NS_PER_MS, Clock
 from gateway.dialects.webhook import Event, decode, split
 from gateway.errors import NotJsonError, StoreError
-from gateway.events import TPS_KIND, InboundClass, InboundRecord, Kind, TpsKind, pack_counts
+from gateway.events import TPS_KIND, InboundClass, InboundRecord, Kind, Outcome, TpsKind, pack_counts
+from gateway.inbound.admit import Drop, Gatekeeper
+from gateway.inbound.receipt_book import ReceiptBook
+from gateway.overload.waits import LeastWait
 from gateway.store.backlog import Backlog
-from gateway.store.books import Books, accepted_entries
+from gateway.store.books import Books, accepted_entries, outcome_entries
 from gateway.store.protocol import Change, Store
 
-RECEIPTS_FULL: Final = 0.9
-"""Share of the store's bound at which receipts are refused: the last tenth belongs to messages."""
+RECEIPTS_FULL: Final = 0.95
+"""Share of the store's bound at which receipts are refused whatever the ladder says: the last belongs to messages."""
 
 PENDING_MAX: Final = 4096
 """Webhooks waiting for the disk at once. A node has 32 x 24 in flight at most; more means a stuck disk."""
+
+CHARGED_MAX: Final = 65_536
+"""Refused events that are known to be charged: what 20 TPS bring in 54 minutes, in 1.5 MB. Beyond, a repeat is charged
+again, which errs on the safe side."""
 
 
 class Reception:
@@ -47,6 +57,8 @@ class Receiver:
         seen: SeenSet,
         secret: bytes,
         books: Books,
+        gatekeeper: Gatekeeper,
+        receipts: ReceiptBook,
         charge: Callable[[TpsKind, int, int], None],
         clock: Clock,
         tell: Callable[[TpsKind, str, str, int], None] = lambda _kind, _message_id, _participant, _now_ns: (
@@ -54,6 +66,8 @@ class Receiver:
         ),
     ) -> None:
         """`secret` (16 bytes) keys the fingerprints in `seen`; `charge` enters arrivals into the budget.
+
+        `gatekeeper` says which receipts come in, `receipts` remembers all of them.
 
         `tell` is told of each receipt that is charged: (kind, WhatsApp's message id, participant, now_ns), once for each
         such three.
@@ -64,9 +78,17 @@ class Receiver:
         self._seen = seen
         self._secret = secret
         self._books = books
+        self._gatekeeper = gatekeeper
+        self._receipts = receipts
         self._charge = charge
         self._clock = clock
         self._tell = tell
+        self._charged = SeenSet(CHARGED_MAX)
+        """Of events that were refused, and charged when they came first."""
+        self.waits = LeastWait()
+        """For the disk, in ms."""
+        self.on_webhook: Callable[[], None] = lambda: None
+        """Called for each."""
         self.pending = 0
         """Webhooks waiting for the disk."""
         self.webhooks = 0
@@ -79,6 +101,7 @@ class Receiver:
         """Take one webhook body. Waits for the disk; returns what to answer, never raises on bad input."""
         now_ns = self._clock.now_ns()
         self.webhooks += 1
+        self.on_webhook()
         try:
             webhook = decode(body)
         except NotJsonError as error:
@@ -88,8 +111,7 @@ class Receiver:
             return _OK
         if (refusal := self._refusal(webhook.events)) is not None:
             self.refused[refusal] = self.refused.get(refusal, 0) + 1
-            # The number has spent them all the same. Repeats are charged again: that errs on the safe side.
-            self._charge_events(webhook.events, now_ns)
+            self._charge_refused(webhook.events, now_ns)
             return Reception(503, refusal)
         if not webhook.is_recognised:
             self.unrecognised += 1
@@ -98,7 +120,7 @@ class Receiver:
         # Remembered before it is on disk: if the commit fails the process ends, and this with it.
         for mark in marks:
             self._seen.add(mark)
-        self._charge_events(fresh, now_ns)
+        self._charge_events(self._uncharged(fresh), now_ns)
         self._tell_receipts(fresh, now_ns)
         self.pending += 1
         try:
@@ -109,6 +131,7 @@ class Receiver:
             return Reception(503, str(error))
         finally:
             self.pending -= 1
+        self.waits.note((self._clock.now_ns() - now_ns) / NS_PER_MS)
         return _OK
 
     def _refusal(self, events: list[Event]) -> str | None:
@@ -117,9 +140,17 @@ class Receiver:
         used = self._store.used_bytes()
         if used >= self._store_max_bytes:
             return "store_full"
-        is_receipts = all(event.cls is InboundClass.RECEIPT for event in events)
-        if is_receipts and used >= self._store_max_bytes * RECEIPTS_FULL:
+        ladder = self._gatekeeper.ladder
+        is_nearly_full = used >= self._store_max_bytes * RECEIPTS_FULL
+        if not (is_nearly_full or ladder.would_refuse):
+            return None
+        if any(event.cls is not InboundClass.RECEIPT for event in events):
+            return None
+        if is_nearly_full:
             return "store_nearly_full"
+        if ladder.refuses:
+            return "overload"
+        self._gatekeeper.would_have["refuse"] += len(events)
         return None
 
     def _fresh(self, events: list[Event]) -> tuple[list[Event], list[int]]:
@@ -130,7 +161,7 @@ class Receiver:
             if not event.key:
                 fresh.append(event)
                 continue
-            mark = fingerprint(event.key.encode(errors="surrogatepass"), self._secret)
+            mark = self._mark(event)
             if mark in self._seen or mark in marks:
                 self.duplicates[event.kind] += 1
             else:
@@ -138,10 +169,31 @@ class Receiver:
                 marks[mark] = None
         return fresh, list(marks)
 
+    def _mark(self, event: Event) -> int:
+        return fingerprint(event.key.encode(errors="surrogatepass"), self._secret)
+
+    def _uncharged(self, events: list[Event]) -> list[Event]:
+        """Those that were not charged when they were refused. Without a key nobody can tell."""
+        if not self._charged:  # nothing has been refused, as usual: that costs nothing here
+            return events
+        return [event for event in events if not event.key or self._mark(event) not in self._charged]
+
+    def _charge_refused(self, events: list[Event], now_ns: int) -> None:
+        """Charge what has come for the first time, and know it when it is repeated."""
+        fresh = []
+        for event in events:
+            if event.key:
+                mark = self._mark(event)
+                if mark in self._seen or not self._charged.add(mark):
+                    continue
+            fresh.append(event)
+        self._charge_events(fresh, now_ns)
+
     def _change(self, body: bytes, events: list[Event], fresh: list[Event], marks: list[int]) -> Change:
         if not fresh:
             return Change()
         received_ms = self._clock.wall_ms()
+        kept, drops = self._admit(fresh)
         records = [
             InboundRecord(
                 seq=self._store.next_seq(),
@@ -151,17 +203,39 @@ class Receiver:
                 counts=pack_counts([event.kind for event in part.events]),
                 received_ms=received_ms,
             )
-            for part in split(body, fresh, len(events))
+            for part in (split(body, kept, len(events)) if kept else ())
         ]
         books = [entry for record in records for entry in accepted_entries(record.kind_counts())]
+        if drops:
+            dropped = Counter(drop.event.kind for drop in drops).items()
+            books += accepted_entries(dropped) + outcome_entries(dropped, Outcome.SHED)
 
         def on_commit() -> None:
             self._books.apply(books)
+            for drop in drops:
+                self._gatekeeper.count(drop.event, drop.reason)
             for record in records:
                 self._backlogs[record.cls].push(record)
 
-        fingerprints = b"".join(mark.to_bytes(8, "little") for mark in marks)
-        return Change(inbound=records, fingerprints=fingerprints, books=books, on_commit=[on_commit])
+        return Change(
+            inbound=records,
+            fingerprints=b"".join(mark.to_bytes(8, "little") for mark in marks),
+            ledger_items=self._receipts.note(fresh, received_ms),
+            books=books,
+            on_commit=[on_commit],
+        )
+
+    def _admit(self, fresh: list[Event]) -> tuple[list[Event], list[Drop]]:
+        """What goes on to the backend, and what ends here."""
+        kept = []
+        drops = []
+        for event in fresh:
+            reason = self._gatekeeper.reason_to_drop(event)
+            if reason is None:
+                kept.append(event)
+            else:
+                drops.append(Drop(event, reason))
+        return kept, drops
 
     def _charge_events(self, events: list[Event], now_ns: int) -> None:
         for event in events:

@@ -1,0 +1,250 @@
+"""The inbound side, from the webhook's door to the backend: every part of it, built and connected."""
+
+import asyncio
+import random
+import ssl
+from collections.abc import Callable, Mapping
+
+from gateway._fast.ledger import ReceiptLedger
+from gateway._fast.seen import SeenSet, fingerprint
+from gateway.app.bridges import HttpBackend, Nowhere
+from gateway.clock import Clock
+from gateway.config import OFF, Settings
+from gateway.events import InboundClass, InboundRecord, TpsKind
+from gateway.http.client import HttpClient
+from gateway.inbound.admit import Gatekeeper
+from gateway.inbound.breaker import PROBE_MAX_MS, Breaker
+from gateway.inbound.compose import Composer
+from gateway.inbound.forward import WORKERS_SHARE, Backend, Forwarder
+from gateway.inbound.gate import Gate
+from gateway.inbound.limit import ConcurrencyLimit, partition
+from gateway.inbound.monitor import Monitor
+from gateway.inbound.picks import BatchBounds, Batches, Picks, Singles
+from gateway.inbound.rate import BackendRate
+from gateway.inbound.receipt_book import ReceiptBook
+from gateway.inbound.receive import Receiver
+from gateway.ops.memory import MemoryGauge
+from gateway.overload.ladder import Ladder, Policies
+from gateway.overload.pressure import Pressure, Sample
+from gateway.overload.waits import LeastWait
+from gateway.store.backlog import Backlog
+from gateway.store.books import Books
+from gateway.store.sqlite_store import SqliteStore
+
+
+class InboundParts:
+    """The parts, as attributes. Make it on the loop; `close` at the end."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: SqliteStore,
+        books: Books,
+        clock: Clock,
+        rng: random.Random,
+        backend_tls: ssl.SSLContext,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._books = books
+        self._clock = clock
+        self._rng = rng
+        self.clients = {
+            name: HttpClient(settings.backend_timeout_ms, settings.backend_concurrency, backend_tls)
+            for name in ("message", "event")
+        }
+        self.messages = self._backlog(InboundClass.MESSAGE)
+        self.events = self._backlog(InboundClass.FAILURE, InboundClass.RECEIPT)
+        self.message_waits, self.receipt_waits = LeastWait(), LeastWait()
+        self.seen = SeenSet(settings.dedupe_keys)
+        self.seen.add_packed(store.recovered.fingerprints)
+        self.receipts = ReceiptBook(
+            ReceiptLedger(settings.ledger_messages), store.secret, settings.ledger_age_ms
+        )
+        self.receipts.restore(store.recovered)
+        self.gatekeeper = self._gatekeeper()
+        self.pressure = Pressure(settings.receipts_wait_max_ms)
+        self._memory = MemoryGauge()
+        self.rate: BackendRate | None = None
+        if settings.backend_tps:
+            self.rate = BackendRate(
+                settings.backend_tps, clock.now_ns(), is_dry_run="backend_tps" in settings.dry_run
+            )
+        self.message_forwarder, self.event_forwarder = self._forwarders()
+        self.forwarders = [self.message_forwarder, self.event_forwarder]
+        self.receiver: Receiver
+        self.monitor = Monitor(self.pressure, self.gatekeeper, self._look, self._has_work, clock)
+
+    def open_door(
+        self,
+        charge: Callable[[TpsKind, int, int], None],
+        tell: Callable[[TpsKind, str, str, int], None],
+    ) -> Receiver:
+        """The receiver; what it is given says `charge` and `tell` of it."""
+        self.receiver = Receiver(
+            self._store,
+            self._settings.store_max_bytes,
+            {
+                InboundClass.MESSAGE: self.messages,
+                InboundClass.FAILURE: self.events,
+                InboundClass.RECEIPT: self.events,
+            },
+            self.seen,
+            self._store.secret,
+            self._books,
+            self.gatekeeper,
+            self.receipts,
+            charge,
+            self._clock,
+            tell,
+        )
+        self.receiver.on_webhook = self.monitor.wake
+        return self.receiver
+
+    def _backlog(self, *classes: InboundClass) -> Backlog[InboundRecord]:
+        settings, store = self._settings, self._store
+
+        async def read_page(cls: int, after_seq: int, limit: int) -> list[InboundRecord]:
+            return await store.read_inbound(InboundClass(cls), after_seq, limit)
+
+        made: Backlog[InboundRecord] = Backlog(
+            len(InboundClass),
+            settings.queue_slots,
+            settings.queue_slots + WORKERS_SHARE * settings.backend_concurrency,
+            read_page,
+            lambda record: record.received_ms,
+            self._clock,
+        )
+        for cls in classes:
+            made.restore(cls, store.recovered.inbound_counts[cls], store.recovered.inbound_kinds[cls])
+        return made
+
+    def _gatekeeper(self) -> Gatekeeper:
+        settings, seen, secret = self._settings, self.seen, self._store.secret
+        policies = Policies(
+            sent=settings.receipts_sent,
+            delivered=settings.receipts_delivered,
+            read=settings.receipts_read,
+            group=settings.receipts_group,
+            digests=settings.receipts_digest,
+        )
+        return Gatekeeper(
+            Ladder(policies, self._clock.now_ns(), settings.dry_run),
+            self.receipts.mask_of,
+            lambda key: fingerprint(key.encode(errors="surrogatepass"), secret) in seen,
+            is_off=settings.event_webhook_url == OFF,
+        )
+
+    # -- to the backend
+
+    def _forwarders(self) -> tuple[Forwarder, Forwarder]:
+        settings, clock = self._settings, self._clock
+        message_max, event_max = partition(
+            settings.backend_concurrency, settings.message_webhook_url, settings.event_webhook_url
+        )
+        message_gate = self._gate(message_max, lambda _: False)
+        message = self._forwarder(
+            "message",
+            HttpBackend(self.clients["message"], settings.message_webhook_url),
+            self.messages,
+            message_gate,
+            Singles(self.messages, message_gate, self.message_waits, clock),
+        )
+        event_gate = self._gate(event_max, message.needs_token)
+        event_backend: Backend = Nowhere()
+        if settings.event_webhook_url != OFF:
+            event_backend = HttpBackend(self.clients["event"], settings.event_webhook_url)
+        event = self._forwarder("event", event_backend, self.events, event_gate, self._batches(event_gate))
+        return message, event
+
+    def _gate(self, highest: int, yields_to: Callable[[int], bool]) -> Gate:
+        settings = self._settings
+        wait_max_ms = min(settings.backend_backoff_max_ms, PROBE_MAX_MS)
+        return Gate(
+            Breaker(settings.backend_backoff_min_ms, wait_max_ms, self._rng),
+            ConcurrencyLimit(highest),
+            self._clock,
+            self.rate,
+            yields_to,
+            is_dry_run="concurrency" in settings.dry_run,
+        )
+
+    def _forwarder(
+        self, name: str, backend: Backend, backlog: Backlog[InboundRecord], gate: Gate, picks: Picks
+    ) -> Forwarder:
+        settings = self._settings
+        return Forwarder(
+            name,
+            backend,
+            backlog,
+            gate,
+            picks,
+            settings.backend_backoff_min_ms,
+            settings.backend_backoff_max_ms,
+            self._store,
+            self._books,
+            self._clock,
+            self._rng,
+        )
+
+    def _batches(self, gate: Gate) -> Batches:
+        settings = self._settings
+        return Batches(
+            Singles(self.events, gate, self.receipt_waits, self._clock),
+            self.events,
+            Composer(
+                self.gatekeeper,
+                self.receipts.tally,
+                settings.receipts_age_max_ms,
+                drops_old="age" not in settings.dry_run,
+            ),
+            self.gatekeeper,
+            BatchBounds(settings.batch_receipts, settings.batch_bytes, settings.batch_delay_ms),
+            self._clock,
+        )
+
+    # -- how hard it is pressed
+
+    def _look(self, late_ms: float) -> Sample:
+        settings, receiver = self._settings, self.receiver
+        # What no commit ended in this interval waits at least as long as the interval.
+        stuck_ms = self._store.oldest_wait_ms() if receiver.pending else 0.0
+        depth = self.events.depth(InboundClass.RECEIPT)
+        return Sample(
+            receipt_wait_ms=self.receipt_waits.take(lambda: self._age_ms(self.events, InboundClass.RECEIPT)),
+            message_wait_ms=self.message_waits.take(
+                lambda: self._age_ms(self.messages, InboundClass.MESSAGE)
+            ),
+            store_lag_ms=receiver.waits.take(lambda: stuck_ms),
+            loop_lag_ms=late_ms,
+            queue_fill=depth / settings.queue_slots,
+            disk_fill=self._store.used_bytes() / settings.store_max_bytes,
+            memory_fill=self._memory.fill(),
+        )
+
+    def _age_ms(self, backlog: Backlog[InboundRecord], cls: InboundClass) -> float:
+        oldest_ms = backlog.oldest_ms(cls)
+        return 0.0 if oldest_ms is None else self._clock.wall_ms() - oldest_ms
+
+    def _has_work(self) -> bool:
+        return bool(self.receiver.pending or self.messages.total() or self.events.total())
+
+    # -- what is kept of receipts
+
+    async def checkpoint(self) -> None:
+        """Put the receipt ledger on disk as pages, which take the place of its log."""
+        change = self.receipts.checkpoint()
+        if change is not None:
+            await self._store.submit(change)
+
+    def would_have(self) -> Mapping[str, int]:
+        """What limiters in a dry run would have held or dropped, by name."""
+        return {
+            "concurrency": sum(forwarder.gate.would_have for forwarder in self.forwarders),
+            "backend_tps": self.rate.would_have if self.rate is not None else 0,
+            **self.gatekeeper.would_have,
+        }
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await asyncio.gather(*(client.close() for client in self.clients.values()))

@@ -1,0 +1,115 @@
+"""Which receipts come in at all, before anything of them is stored. Messages always do.
+
+A receipt that is not admitted ends at once, with outcome `shed` and a reason; what it said is in the ledger.
+Reasons, in the order they are asked: the event webhook is off; whoever pushed the message wants no such receipt; the
+operator's policy drops its class; pressure sheds its class; a receipt that says more has come already (folded).
+"""
+
+import enum
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from gateway.dialects.webhook import Event, overtaking_keys
+from gateway.events import InboundClass, Kind, ReceiptMask
+from gateway.overload.ladder import LIMITERS, Ladder, ReceiptClass, Treatment
+
+
+class Reason(enum.Enum):
+    """Why a receipt was not forwarded for itself."""
+
+    OFF = "off"
+    MASK = "mask"
+    POLICY = "policy"
+    OVERLOAD = "overload"
+    FOLDED = "folded"
+    DIGESTED = "digested"
+    """Its message's counts were forwarded instead."""
+    AGE = "age"
+    """It was older than GATEWAY_RECEIPTS_AGE_MAX; its outcome is `expired`."""
+
+
+_MASKS_PASS: Final = {
+    ReceiptMask.NONE: frozenset[Kind](),
+    ReceiptMask.FAILED: frozenset({Kind.FAILED}),
+    ReceiptMask.DELIVERED: frozenset({Kind.FAILED, Kind.DELIVERED}),
+    ReceiptMask.READ: frozenset({Kind.FAILED, Kind.DELIVERED, Kind.READ}),
+}
+
+
+def receipt_class(event: Event) -> ReceiptClass | None:
+    """The class of a receipt on the ladder; None for what has no place there."""
+    if event.cls is not InboundClass.RECEIPT:
+        return None
+    if event.kind is Kind.SENT:
+        return ReceiptClass.SENT
+    if event.kind is Kind.READ:
+        return ReceiptClass.GROUP_READ if event.is_group else ReceiptClass.READ
+    return ReceiptClass.GROUP_DELIVERED if event.is_group else ReceiptClass.DELIVERED
+
+
+class Drop(msgspec.Struct, frozen=True):
+    """A receipt that is not forwarded for itself, and why."""
+
+    event: Event
+    reason: Reason
+
+
+class Gatekeeper:
+    """Asked about every event that is new; also about those that wait, when their turn comes."""
+
+    def __init__(
+        self,
+        ladder: Ladder,
+        mask_of: Callable[[str], int],
+        is_known: Callable[[str], bool],
+        *,
+        is_off: bool = False,
+    ) -> None:
+        """`mask_of` a WhatsApp message id is its `ReceiptMask`; `is_known` tells whether an event with a key has come."""
+        self.ladder = ladder
+        self._mask_of = mask_of
+        self._is_known = is_known
+        self._is_off = is_off
+        self.dropped: dict[tuple[ReceiptClass | None, Reason], int] = {}
+        """Events not forwarded for themselves; class None: a failure or an unknown status."""
+        self.would_have: dict[str, int] = dict.fromkeys(
+            ("batch", "fold", "digest", "shed", "refuse", "age"), 0
+        )
+        """What limiters in a dry run would have done, in receipts."""
+
+    def reason_to_drop(self, event: Event, *, counts_dry: bool = True) -> Reason | None:
+        """Why an event does not go on, None when it does. `counts_dry`: count what a dry run would have done to it."""
+        if event.cls is InboundClass.MESSAGE:
+            return None
+        if self._is_off:
+            return Reason.OFF
+        if event.message_id and self._is_masked(event):
+            return Reason.MASK
+        cls = receipt_class(event)
+        if cls is None:
+            return None
+        ladder = self.ladder
+        treatment = ladder.treatment(cls)
+        if treatment is Treatment.DROP:
+            return Reason.POLICY if ladder.is_dropped_by_policy(cls) else Reason.OVERLOAD
+        would = ladder.would(cls)
+        is_overtaken = would >= Treatment.FOLD and any(map(self._is_known, overtaking_keys(event)))
+        if counts_dry and would > treatment:
+            self._count_dry(treatment, would, is_overtaken)
+        return Reason.FOLDED if is_overtaken and treatment >= Treatment.FOLD else None
+
+    def _is_masked(self, event: Event) -> bool:
+        passes = _MASKS_PASS.get(ReceiptMask(self._mask_of(event.message_id)))
+        return passes is not None and event.kind not in passes and event.kind is not Kind.OTHER
+
+    def _count_dry(self, treatment: Treatment, would: Treatment, is_overtaken: bool) -> None:
+        for step in Treatment:
+            if treatment < step <= would and (step is not Treatment.FOLD or is_overtaken):
+                self.would_have[LIMITERS[step]] += 1
+
+    def count(self, event: Event, reason: Reason) -> None:
+        """An event has ended for a reason."""
+        place = receipt_class(event), reason
+        self.dropped[place] = self.dropped.get(place, 0) + 1
