@@ -84,6 +84,15 @@ class ReceiptMask(enum.IntEnum):
     """Of the phones: delivered and read, not that WhatsApp has it (`sent`)."""
 
 
+class OnUncertain(enum.IntEnum):
+    """What becomes of a send when nobody knows whether the node took it."""
+
+    RESEND = 0
+    """It is sent again: at least once."""
+    PARK = 1
+    """It waits for an operator: at most once."""
+
+
 class TpsKind(enum.IntEnum):
     """What a number's TPS budget counts."""
 
@@ -141,6 +150,14 @@ class SendRecord(msgspec.Struct):
     """Wall clock, UTC milliseconds."""
     mask: int = 0
     """Which of its receipts are wanted, a `ReceiptMask`."""
+    batch: str = ""
+    """The id of the batch that it was pushed in; empty for one pushed alone."""
+    not_before_ms: int = 0
+    """Wall clock, UTC milliseconds: it waits until then; 0: it does not."""
+    expires_ms: int = 0
+    """The same: it is not sent any more from then on; 0: it never expires."""
+    on_uncertain: int = 0
+    """What becomes of it when nobody knows whether the node took it, an `OnUncertain`."""
     attempts: int = 0
     is_uncertain: bool = False
     """An attempt ended without an answer: the node may have taken it."""

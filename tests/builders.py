@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+import msgspec
+
 from gateway.clock import Clock, FakeClock
 from gateway.errors import StoreError
 from gateway.events import InboundClass, InboundRecord, Kind, Outcome, SendClass, SendRecord, pack_counts
@@ -250,9 +252,7 @@ class MemoryStore:
         record = self.disk.sends.get(seq)
         if record is None or record.cls is not old:
             return None
-        moved = SendRecord(
-            record.seq, record.id, new, record.to, record.is_group, record.body, record.accepted_ms
-        )
+        moved = msgspec.structs.replace(record, cls=new)
         self.disk.sends[seq] = moved
         return moved
 
@@ -274,8 +274,8 @@ class MemoryStore:
                     record.cls,
                     record.to,
                     record.accepted_ms,
-                    attempts=0,
-                    is_uncertain=False,
+                    record.attempts,
+                    record.is_uncertain,
                 )
         return None
 

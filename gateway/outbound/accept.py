@@ -133,7 +133,7 @@ class Acceptor:
             push.is_group,
             body,
             self._clock.wall_ms(),
-            options.mask,
+            mask=options.mask,
         )
 
     def add(self, change: Change, records: list[SendRecord]) -> Change:

@@ -45,6 +45,8 @@ class Change(msgspec.Struct):
     inbound_done: list[InboundRecord] = []
     parked: list[Parked] = []
     sends: list[SendRecord] = []
+    sends_tried: list[SendRecord] = []
+    """Sends that go on waiting, whose `attempts` and `is_uncertain` have changed."""
     settled: list[Settled] = []
     books: list[BookEntry] = []
     ledger_items: bytes = b""

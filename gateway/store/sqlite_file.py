@@ -12,7 +12,15 @@ from gateway.errors import StoreError
 from gateway.events import InboundClass, InboundRecord, SendClass, SendRecord
 from gateway.store import sqlite_read
 from gateway.store.protocol import Change, MemoryLimits, Recovered, SendStatus
-from gateway.store.sqlite_schema import open_file, pragma, row_key, transaction
+from gateway.store.sqlite_schema import (
+    SEND_COLUMNS,
+    open_file,
+    pragma,
+    row_key,
+    send_id,
+    send_of,
+    transaction,
+)
 from gateway.store.sqlite_write import write
 
 MAINTENANCE_ROWS: Final = 1000
@@ -55,14 +63,13 @@ class SqliteFile:
         """Give a waiting send another class, in one transaction; None when it does not wait in `old`."""
         try:
             with transaction(self._db):
-                moved = "UPDATE send SET key = ? WHERE key = ? RETURNING recipient, is_group, body, accepted_ms, mask"
+                moved = f"UPDATE send SET key = ? WHERE key = ? RETURNING {SEND_COLUMNS}"
                 rows = self._db.execute(moved, (row_key(new, seq), row_key(old, seq))).fetchall()
         except sqlite3.Error as error:
             raise StoreError(f"the store {self.path} could not move a send: {error}") from error
         if not rows:
             return None
-        to, is_group, body, accepted_ms, mask = rows[0]
-        return SendRecord(seq, self.send_id(seq), new, to, bool(is_group), body, accepted_ms, mask)
+        return send_of(self.store_id, row_key(new, seq), rows[0])
 
     def forget(self, limits: MemoryLimits) -> bool:
         """Drop what has been remembered long enough, oldest first; whether there is more to drop.
@@ -106,7 +113,7 @@ class SqliteFile:
 
     def send_id(self, seq: int) -> str:
         """The id we give to the send with this sequence number."""
-        return sqlite_read.send_id(self.store_id, seq)
+        return send_id(self.store_id, seq)
 
     def used_bytes(self) -> int:
         """Bytes of the pages in use; the write-ahead log comes on top, some megabytes at most."""

@@ -5,7 +5,17 @@ from typing import Any, Final
 
 from gateway.events import InboundClass, InboundRecord, Kind, Outcome, SendClass, SendRecord, unpack_counts
 from gateway.store.protocol import BookEntry, RecentSends, Recovered, SendStatus
-from gateway.store.sqlite_schema import ACCEPTED, CLASS_SHIFT, NOTE_PREFIX, meta, row_key, seq_of
+from gateway.store.sqlite_schema import (
+    ACCEPTED,
+    CLASS_SHIFT,
+    NOTE_PREFIX,
+    SEND_COLUMNS,
+    meta,
+    row_key,
+    send_id,
+    send_of,
+    seq_of,
+)
 
 PAGE_MAX_BYTES: Final = 4 << 20
 """Of bodies in one page read back; the row that reaches it is the last."""
@@ -81,13 +91,8 @@ def read_sends(
     db: sqlite3.Connection, store_id: str, cls: SendClass, after_seq: int, limit: int
 ) -> list[SendRecord]:
     """Waiting sends of a class, in order."""
-    rows = _read_class(db, "send", "key, recipient, is_group, body, accepted_ms, mask", cls, after_seq, limit)
-    return [
-        SendRecord(
-            seq_of(key), send_id(store_id, seq_of(key)), cls, to, bool(is_group), body, accepted_ms, mask
-        )
-        for key, to, is_group, body, accepted_ms, mask in rows
-    ]
+    rows = _read_class(db, "send", f"key, {SEND_COLUMNS}", cls, after_seq, limit)
+    return [send_of(store_id, key, row) for key, *row in rows]
 
 
 def _read_class(
@@ -102,11 +107,6 @@ def _read_class(
         if page_bytes >= PAGE_MAX_BYTES:
             break
     return rows
-
-
-def send_id(store_id: str, seq: int) -> str:
-    """The id we give to the send with this sequence number."""
-    return f"gw-{store_id}-{seq}"
 
 
 def find_send(db: sqlite3.Connection, store_id: str, wanted_id: str) -> SendStatus | None:
@@ -130,12 +130,12 @@ def find_send(db: sqlite3.Connection, store_id: str, wanted_id: str) -> SendStat
         )  # fmt: skip
     keys = [row_key(cls, seq) for cls in SendClass]
     waiting = db.execute(
-        f"SELECT key, recipient, accepted_ms FROM send WHERE key IN ({','.join('?' * len(keys))})",
+        f"SELECT key, {SEND_COLUMNS} FROM send WHERE key IN ({','.join('?' * len(keys))})",
         keys,
     ).fetchone()
     if waiting is None:
         return None
-    key, to, accepted_ms = waiting
+    record = send_of(store_id, waiting[0], waiting[1:])
     return SendStatus(
-        wanted_id, "queued", SendClass(key >> CLASS_SHIFT), to, accepted_ms, attempts=0, is_uncertain=False
+        wanted_id, "queued", record.cls, record.to, record.accepted_ms, record.attempts, record.is_uncertain
     )

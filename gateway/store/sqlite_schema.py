@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from gateway.errors import StoreBusyError, StoreError
+from gateway.events import SendClass, SendRecord
 
 SCHEMA_VERSION: Final = 1
 CLASS_SHIFT: Final = 48
@@ -25,6 +26,12 @@ CLASS_SHIFT: Final = 48
 
 ACCEPTED: Final = -1
 """`book.outcome` of what was accepted."""
+
+SEND_COLUMNS: Final = (
+    "recipient, is_group, body, accepted_ms, mask, batch, not_before_ms, expires_ms, on_uncertain, attempts,"
+    " is_uncertain"
+)
+"""Of `send`, beside its key, in the order of `send_of`."""
 
 NOTE_PREFIX: Final = "note:"
 
@@ -41,14 +48,19 @@ CREATE TABLE parked (
 );
 CREATE TABLE send (
     key INTEGER PRIMARY KEY, recipient TEXT NOT NULL, is_group INTEGER NOT NULL, body BLOB NOT NULL,
-    accepted_ms INTEGER NOT NULL, mask INTEGER NOT NULL
+    accepted_ms INTEGER NOT NULL, mask INTEGER NOT NULL, batch TEXT NOT NULL, not_before_ms INTEGER NOT NULL,
+    expires_ms INTEGER NOT NULL, on_uncertain INTEGER NOT NULL, attempts INTEGER NOT NULL,
+    is_uncertain INTEGER NOT NULL
 );
+CREATE INDEX send_by_batch ON send (batch) WHERE batch != '';
 CREATE TABLE sent (
     seq INTEGER PRIMARY KEY, cls INTEGER NOT NULL, recipient TEXT NOT NULL, accepted_ms INTEGER NOT NULL,
     attempts INTEGER NOT NULL, is_uncertain INTEGER NOT NULL, outcome INTEGER NOT NULL,
-    node_id TEXT NOT NULL, reason TEXT NOT NULL, settled_ms INTEGER NOT NULL
+    node_id TEXT NOT NULL, reason TEXT NOT NULL, settled_ms INTEGER NOT NULL, batch TEXT NOT NULL
 );
 CREATE INDEX sent_by_time ON sent (settled_ms);
+CREATE INDEX sent_by_node_id ON sent (node_id) WHERE node_id != '';
+CREATE INDEX sent_by_batch ON sent (batch) WHERE batch != '';
 CREATE TABLE seen (upto INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, fingerprints BLOB NOT NULL);
 CREATE TABLE ledger_page (number INTEGER PRIMARY KEY, page BLOB NOT NULL);
 CREATE TABLE ledger_log (id INTEGER PRIMARY KEY, items BLOB NOT NULL);
@@ -66,6 +78,33 @@ def row_key(cls: int, seq: int) -> int:
 def seq_of(key: int) -> int:
     """The sequence number in a row key."""
     return key & ((1 << CLASS_SHIFT) - 1)
+
+
+def send_of(store_id: str, key: int, row: tuple[Any, ...]) -> SendRecord:
+    """The send in a row of SEND_COLUMNS."""
+    (
+        to,
+        is_group,
+        body,
+        accepted_ms,
+        mask,
+        batch,
+        not_before_ms,
+        expires_ms,
+        on_uncertain,
+        attempts,
+        unsure,
+    ) = row
+    seq = seq_of(key)
+    return SendRecord(
+        seq, send_id(store_id, seq), SendClass(key >> CLASS_SHIFT), to, bool(is_group), body, accepted_ms, mask,
+        batch, not_before_ms, expires_ms, on_uncertain, attempts, bool(unsure),
+    )  # fmt: skip
+
+
+def send_id(store_id: str, seq: int) -> str:
+    """The id we give to the send with this sequence number."""
+    return f"gw-{store_id}-{seq}"
 
 
 class OpenFile(NamedTuple):

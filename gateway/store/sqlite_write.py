@@ -47,6 +47,14 @@ def write(db: sqlite3.Connection, changes: Sequence[Change], now_ms: int, seen_u
         "INSERT INTO send VALUES",
         [_send_row(record) for change in changes for record in change.sends],
     )
+    db.executemany(
+        "UPDATE send SET attempts = ?, is_uncertain = ? WHERE key = ?",
+        [
+            (record.attempts, record.is_uncertain, row_key(record.cls, record.seq))
+            for change in changes
+            for record in change.sends_tried
+        ],
+    )
     _insert(
         db,
         "INSERT INTO sent VALUES",
@@ -126,18 +134,15 @@ def _parked_row(parked: Parked) -> tuple[Any, ...]:
 
 def _send_row(record: SendRecord) -> tuple[Any, ...]:
     return (
-        row_key(record.cls, record.seq),
-        record.to,
-        record.is_group,
-        record.body,
-        record.accepted_ms,
-        record.mask,
-    )
+        row_key(record.cls, record.seq), record.to, record.is_group, record.body, record.accepted_ms, record.mask,
+        record.batch, record.not_before_ms, record.expires_ms, record.on_uncertain, record.attempts,
+        record.is_uncertain,
+    )  # fmt: skip
 
 
 def _settled_row(settled: Settled) -> tuple[Any, ...]:
     record = settled.record
     return (
         record.seq, int(record.cls), record.to, record.accepted_ms, record.attempts, record.is_uncertain,
-        int(settled.outcome), settled.node_id, settled.reason, settled.settled_ms,
+        int(settled.outcome), settled.node_id, settled.reason, settled.settled_ms, record.batch,
     )  # fmt: skip
