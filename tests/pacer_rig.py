@@ -52,7 +52,7 @@ class Rig:
     def push(self, *classes: SendClass) -> None:
         for cls in classes:
             self._seq += 1
-            self.queue.push(send(self._seq, cls))
+            self.queue.push(send(self._seq, cls, f"4915550{self._seq}"))
 
     def ask(self) -> "asyncio.Task[SendRecord | None]":
         return asyncio.create_task(self.pacer.next())
@@ -135,5 +135,15 @@ class PairRig(Rig):
             self.queue.push(send(self._seq, SendClass.NORMAL, to))
 
     async def granted(self, count: int) -> list[int]:
-        records = [await self.pacer.next() for _ in range(count)]
-        return [record.seq for record in records if record]
+        """So many are granted, and the node answers each at once."""
+        granted = []
+        for _ in range(count):
+            record = await self.pacer.next()
+            assert record is not None
+            self.answer(record)
+            granted.append(record.seq)
+        return granted
+
+    def answer(self, record: SendRecord) -> None:
+        """The node takes a send: its recipient may get the next one."""
+        self.front.named(record, str(record.seq), self.clock.now_ns())

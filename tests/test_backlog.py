@@ -278,12 +278,12 @@ async def test_who_leaves_takes_no_wake_up_and_leaves_no_waiter() -> None:
     await turns()
     await pushed(store, queue, inbound(1))
     assert (await getting).seq == 1
-    assert not queue._waiters
+    assert len(queue._waiters) == 0
     told = queue.expect_change()
     await pushed(store, queue, inbound(2))
     assert told.done()
     queue.leave(told)
-    assert not queue._waiters
+    assert len(queue._waiters) == 0
 
 
 async def test_a_timer_wakes_who_waits_for_a_delayed_record() -> None:

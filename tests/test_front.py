@@ -304,6 +304,7 @@ async def test_one_recipient_over_its_limit_holds_nobody_else_up() -> None:
     record = await asking
     assert record is not None
     assert record.seq == 3
+    rig.answer(record)
     rig.push_to("a", "c")
     assert await rig.granted(1) == [7]
     assert rig.front.booked() == 2
@@ -325,5 +326,45 @@ async def test_a_slot_is_booked_once_however_long_the_budget_takes() -> None:
     rig.alarm.reach()
     record = await asking
     assert record is not None
+    rig.answer(record)
     rig.clock.advance_ns(NS_PER_S)
     assert await rig.granted(1) == [3], "both of the burst, though the first was looked at many times"
+
+
+# -- one at a time
+
+
+async def test_a_send_waits_for_the_answer_to_another_to_its_recipient_whatever_its_class() -> None:
+    rig = PairRig()
+    rig.push_to("a", "b")
+    first = await rig.ask()
+    assert first is not None
+    rig.queue.push(send(3, SendClass.REPLY, "+a"))
+    second = await rig.ask()
+    assert second is not None
+    assert second.seq == 2, "another recipient's goes on"
+    asking = rig.ask()
+    await turns()
+    assert not asking.done()
+    rig.answer(first)
+    third = await asking
+    assert third is not None
+    assert third.seq == 3
+
+
+async def test_what_waits_for_an_answer_comes_back_at_a_drain_and_can_be_given_another_class() -> None:
+    rig = PairRig()
+    rig.push_to("a")
+    first = await rig.ask()
+    assert first is not None
+    rig.queue.push(send(2, SendClass.REPLY, "a"))
+    rig.queue.push(send(3, SendClass.BULK, "a"))
+    rig.ask().cancel()
+    rig.front.look(0b1111, rig.clock.now_ns())
+    assert rig.queue.taken() == 3
+    rig.front.release(3, rig.clock.now_ns())
+    moved = rig.queue.withdraw(3, SendClass.BULK)
+    assert moved is not None
+    rig.queue.reinstate(moved)
+    rig.front.give_back(rig.clock.now_ns())
+    assert (rig.queue.taken(), rig.queue.total()) == (1, 3)

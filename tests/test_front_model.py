@@ -115,7 +115,7 @@ class FrontBesideModel(RuleBasedStateMachine):
     def _take(self, cls: SendClass) -> None:
         now_ns = self.clock.now_ns()
         record = self.front.take(cls, now_ns)
-        assert record is self.model.take(cls)
+        assert record is self.model.take(cls, now_ns)
         earlier = [
             other
             for other in self.model.waiting()
@@ -126,6 +126,8 @@ class FrontBesideModel(RuleBasedStateMachine):
             slots_ns = sorted(self.slots.booked_ns[record.to])
             assert slots_ns[self.gone[record.to] - 1] <= now_ns, "each goes in a slot of its own"
             earlier = [other for other in earlier if other.to == record.to]
+        # Of other groups only those that wait for no answer; to its own recipient none may be left.
+        earlier = [other for other in earlier if other.to == record.to or not self.model.is_busy(other)]
         if record.seq in self.stayed and (record.is_group or not self.has_outages):
             assert not self.stayed & {other.seq for other in earlier}, "first come, first gone"
 
@@ -136,6 +138,7 @@ class FrontBesideModel(RuleBasedStateMachine):
         now_ns = self.clock.now_ns()
         self.stayed.discard(record.seq)
         self.front.refused(record, now_ns)
+        self.model.land(record, now_ns)
         self.queue.defer(record, now_ns + delay_s * NS_PER_S)
         self.model.fail(record, now_ns + delay_s * NS_PER_S)
 
@@ -144,6 +147,7 @@ class FrontBesideModel(RuleBasedStateMachine):
     def the_node_takes_a_send(self, which: int) -> None:
         record = self.model.under_way.pop(which % len(self.model.under_way))
         self.front.named(record, f"gBGG{record.seq}", self.clock.now_ns())
+        self.model.land(record, self.clock.now_ns())
         self.queue.settle(record)
         assert record.seq not in self.went
         self.went.add(record.seq)
@@ -189,9 +193,12 @@ class FrontBesideModel(RuleBasedStateMachine):
         assert self.queue.total() == self.last_seq - len(self.went)
         in_hand = sum(record is not None for record in model.hand)
         assert self.front.held() == sum(map(len, model.held))
-        assert self.queue.taken() == self.front.held() + in_hand + len(model.under_way)
+        assert self.queue.taken() == self.front.held() + in_hand + len(model.under_way) + len(model.blocked)
         assert self.front.booked() == len(model.booked)
-        with_slot = Counter(rec.to for rec in model.waiting() if rec.seq in model.booked or rec in model.hand)
+        blocked = {rec.seq for rec, has_slot in model.blocked if has_slot}
+        with_slot = Counter(
+            rec.to for rec in model.waiting() if rec.seq in model.booked | blocked or rec in model.hand
+        )
         for to, slots_ns in self.slots.booked_ns.items():
             assert len(slots_ns) == self.gone[to] + with_slot[to], "one slot for each time a send goes"
 

@@ -90,6 +90,7 @@ async def test_a_send_keeps_the_slot_it_has_whatever_class_it_is_given() -> None
     record = await asking
     assert record is not None
     assert record.seq == 2
+    rig.answer(record)
     rig.clock.advance_ns(NS_PER_S)
     assert await rig.granted(1) == [3], "the second of the burst"
     rig.clock.advance_ns(NS_PER_S)

@@ -11,6 +11,7 @@ from gateway.budget.tps import WINDOW_NS, TpsBudget
 from gateway.clock import NS_PER_MS, NS_PER_S, FakeClock, SystemClock
 from gateway.events import SendClass, TpsKind
 from gateway.outbound.alarm import KernelAlarm
+from gateway.outbound.front import NEVER_NS
 from gateway.outbound.pace import PAUSE_BULK_MS, PAUSE_MAX_MS, PAUSE_MIN_MS, Pacer
 
 REPLY, HIGH, NORMAL, BULK = SendClass
@@ -96,6 +97,54 @@ async def test_cancelling_loses_no_send_and_no_grant(is_asleep: bool) -> None:
     if not is_asleep:
         rig.push(NORMAL)
     assert await rig.pacer.next() is not None
+
+
+# -- suspended
+
+
+@pytest.mark.parametrize("is_asleep", [False, True])
+async def test_suspended_grants_nothing_whatever_comes_and_resumed_goes_on(is_asleep: bool) -> None:
+    rig = Rig(interval_ns=1000)
+    if is_asleep:  # for the budget's next moment, when it is suspended
+        rig.push(NORMAL, NORMAL)
+        await rig.pacer.next()
+    asking = rig.ask()
+    await turns()
+    rig.pacer.suspend()
+    granted = rig.budget.granted
+    rig.push(REPLY)
+    rig.clock.advance_ns(1_000_000 * NS_PER_S)
+    rig.alarm.ring()
+    await turns()
+    assert not asking.done()
+    assert rig.budget.granted == granted
+    rig.pacer.resume()
+    assert await asking is not None
+    assert rig.budget.granted == granted + 1
+
+
+async def test_draining_ends_whoever_waits_while_suspended() -> None:
+    rig = Rig()
+    rig.push(NORMAL)
+    rig.pacer.suspend()
+    asking = rig.ask()
+    await turns()
+    rig.pacer.drain()
+    assert await asking is None
+    assert rig.budget.granted == 0
+
+
+async def test_the_kernels_timer_takes_the_time_that_never_comes() -> None:
+    """As the suspended pacer waits: until it is rung for."""
+    alarm = KernelAlarm()
+    try:
+        waiting = asyncio.create_task(alarm.wait_until(NEVER_NS))
+        await turns()
+        assert not waiting.done()
+        alarm.ring()
+        await waiting
+    finally:
+        alarm.close()
 
 
 # -- pauses
@@ -299,7 +348,7 @@ async def test_bulk_keeps_its_floor_and_replies_their_cap() -> None:
     queue = send_backlog(MemoryStore(clock), clock, slots=512, aside_max=512)
     pacer = Pacer(queue, FakeBudget(), FakeAlarm(clock), clock, shares=ClassShares(5, 80))
     for seq in range(1, 401):
-        queue.push(send(seq, SendClass.REPLY if seq % 2 else SendClass.BULK))
+        queue.push(send(seq, SendClass.REPLY if seq % 2 else SendClass.BULK, f"4915{seq}"))
     taken = []
     for _ in range(200):
         record = await pacer.next()

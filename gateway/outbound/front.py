@@ -4,6 +4,8 @@ A class has at most one record *in hand*: taken from the backlog, looked at, and
 Looking for it has set aside those before it that must wait:
 - a group send is *held* until its turn and until the receipts of those before it leave room, FIFO within its class.
 - one whose recipient has used up its pair limit is given back to the backlog until the slot booked for it.
+- one to a recipient who has another at the node, in whatever class, waits for the answer to that: two under way at once
+  may arrive in either order. Of one class there is only one anyway: the backlog's lanes keep the rest behind it.
 
 Order. A class goes before those below it; within one, what is held goes before what is in hand. While a held send waits
 for receipts, group sends below it wait too, else they would take the room that it waits for.
@@ -19,6 +21,7 @@ In its new class it is behind the group sends held there, and before what was ne
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from gateway.budget.fanout import FanOut, Verdict
@@ -78,8 +81,13 @@ class Front:
         """The class of the last large group send: it and those below wait for the end of its hush."""
         self._booked: set[int] = set()
         """Sequence numbers of sends in the backlog that have a slot."""
+        self._under_way: dict[str, list[tuple[SendRecord, bool]]] = {}
+        """Recipients with a send at the node: those that wait for its answer, and whether each has its slot."""
         self._opened: dict[int, tuple[int, int]] = {}
         """Sends at the node, by sequence number: token in the window, and members."""
+        self.has_expired: Callable[[SendRecord], bool] = lambda _record: False
+        self.expire: Callable[[SendRecord], None] = lambda _record: None
+        """Given a send that has expired in place of going, and that is taken from the backlog: it is to end."""
 
     def look(self, allowed: int, now_ns: int, *, prefers_fresh: bool = False) -> Look:
         """What may go now, of the classes in the bit mask `allowed`; `take` then gives one of them.
@@ -109,6 +117,8 @@ class Front:
         for cls, bit in _CLASSES:
             if not allowed & bit:
                 continue
+            self._drop_expired(cls)
+            self._clear_front(cls)
             self._check_hand(cls, now_ns)
             if self._hand[cls] is None:
                 there = self._backlog.depth(cls) if only_fresh else self._backlog.in_memory(cls)
@@ -136,7 +146,12 @@ class Front:
             if record is None:
                 self._emptied |= 1 << cls
                 return
-            if record.is_group and self._fanout is not None:
+            if self.has_expired(record):
+                self._booked.discard(record.seq)
+                self.expire(record)
+            elif (waiting := self._under_way.get(_recipient(record))) is not None:
+                waiting.append((record, record.seq in self._booked))
+            elif record.is_group and self._fanout is not None:
                 self._held[cls][record.seq] = record
             elif (slot_ns := self._slot_ns(record, now_ns)) > now_ns:
                 self._booked.add(record.seq)
@@ -152,6 +167,34 @@ class Front:
             self._booked.discard(record.seq)
             return self._pairs.free_at_ns(record.to, now_ns)
         return self._pairs.reserve(record.to, now_ns)
+
+    def _drop_expired(self, cls: SendClass) -> None:
+        """What is next of a class ends if it has expired since it came there."""
+        record = self._hand[cls]
+        if record is not None and self.has_expired(record):
+            self._hand[cls] = None
+            self.expire(record)
+        while self._held[cls] and self.has_expired(_first(self._held[cls])):
+            self.expire(self._held[cls].popitem(last=False)[1])
+
+    def _clear_front(self, cls: SendClass) -> None:
+        """What is next of a class steps aside while another to its recipient is at the node."""
+        record = self._hand[cls]
+        if record is not None and (waiting := self._under_way.get(_recipient(record))) is not None:
+            waiting.append((record, True))
+            self._hand[cls] = None
+        while self._held[cls]:
+            first = _first(self._held[cls])
+            waiting = self._under_way.get(_recipient(first))
+            if waiting is None:
+                return
+            del self._held[cls][first.seq]
+            waiting.append((first, False))
+
+    def _landed(self, record: SendRecord, now_ns: int) -> None:
+        """A send has its answer, or will have none: whoever waits for that goes on."""
+        for waiting, has_slot in self._under_way.pop(_recipient(record), ()):
+            self._put_back(waiting, now_ns, has_slot=has_slot)
 
     def _check_hand(self, cls: SendClass, now_ns: int) -> None:
         """What is in hand goes back when another to its recipient has gone meanwhile, later than its own slot."""
@@ -179,6 +222,7 @@ class Front:
         record = self._hand[cls]
         assert record is not None, "only what is ready is taken"
         self._hand[cls] = None
+        self._under_way[_recipient(record)] = []
         if self._pairs is not None and not record.is_group:
             self._pairs.went(record.to, now_ns)
         return record
@@ -188,6 +232,7 @@ class Front:
         assert self._sizes is not None
         self._is_held_next[cls] = False
         _, record = self._held[cls].popitem(last=False)
+        self._under_way[_recipient(record)] = []
         members, _ = self._sizes.look(record.to, now_ns)
         hushed_before_ns = self._fanout.hush_until_ns
         token = self._fanout.open(self._sizes.ratios.expected(members), now_ns)
@@ -198,6 +243,7 @@ class Front:
 
     def named(self, record: SendRecord, message_id: str, now_ns: int) -> None:
         """The node took a send and calls it `message_id`."""
+        self._landed(record, now_ns)
         token, members = self._opened.pop(record.seq, (0, 0 if record.is_group else 1))
         if token and self._fanout is not None:
             self._fanout.name(token, message_id, now_ns)
@@ -206,37 +252,53 @@ class Front:
 
     def refused(self, record: SendRecord, now_ns: int) -> None:
         """The node did not take a send: it causes nothing."""
+        self._landed(record, now_ns)
         token, _ = self._opened.pop(record.seq, (0, 1))
         if token and self._fanout is not None:
             self._fanout.cancel(token, now_ns)
 
-    def unanswered(self, record: SendRecord) -> None:
+    def unanswered(self, record: SendRecord, now_ns: int) -> None:
         """Nobody knows whether the node took a send: what it may have caused is expected until it expires."""
+        self._landed(record, now_ns)
         self._opened.pop(record.seq, None)
 
     def release(self, seq: int, now_ns: int) -> None:
-        """Give a send that is held or in hand back to the backlog, due at once; of any other this changes nothing. O(1)."""
+        """Give a send that is held or in hand back to the backlog, due at once; of any other this changes nothing."""
         for cls in SendClass:
             record = self._held[cls].pop(seq, None)
             if record is None and (in_hand := self._hand[cls]) is not None and in_hand.seq == seq:
                 record, self._hand[cls] = in_hand, None
             if record is not None:
                 self._is_held_next[cls] = False
-                self._return(record, now_ns)
+                self._put_back(record, now_ns, has_slot=True)
                 return
+        for waiting in self._under_way.values():
+            for at, (record, has_slot) in enumerate(waiting):
+                if record.seq == seq:
+                    del waiting[at]
+                    self._put_back(record, now_ns, has_slot=has_slot)
+                    return
+
+    def forget(self, seq: int) -> None:
+        """A send was withdrawn for good. The slot booked for it stays taken: others have booked after it."""
+        self._booked.discard(seq)
 
     def give_back(self, now_ns: int) -> None:
         """Give everything held or in hand back to the backlog, due at once."""
         for cls in SendClass:
             for record in (*self._held[cls].values(), self._hand[cls]):
                 if record is not None:
-                    self._return(record, now_ns)
+                    self._put_back(record, now_ns, has_slot=True)
             self._held[cls].clear()
             self._hand[cls] = None
             self._is_held_next[cls] = False
+        for waiting in self._under_way.values():
+            for record, has_slot in waiting:
+                self._put_back(record, now_ns, has_slot=has_slot)
+            waiting.clear()
 
-    def _return(self, record: SendRecord, now_ns: int) -> None:
-        if self._pairs is not None and not record.is_group:
+    def _put_back(self, record: SendRecord, now_ns: int, *, has_slot: bool) -> None:
+        if has_slot and self._pairs is not None and not record.is_group:
             self._booked.add(record.seq)  # the slot that it had when it came into hand
         self._backlog.defer(record, now_ns)
 
@@ -251,3 +313,8 @@ class Front:
 
 def _first(held: OrderedDict[int, SendRecord]) -> SendRecord:
     return next(iter(held.values()))
+
+
+def _recipient(record: SendRecord) -> str:
+    """Who gets one send at a time, with or without the plus sign of a phone number."""
+    return record.to.lstrip("+")

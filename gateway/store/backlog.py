@@ -3,6 +3,10 @@
 States of a record: *ready* (in a ring, or on disk behind it), *taken* (someone works on it), *delayed*
 (not before a given time), gone. The store has every one of them until it is settled. *Aside* are those taken or delayed.
 
+Lanes. Where records have lanes (`lanes.py`), one of each is aside at a time and the others keep their order behind it;
+they are aside too, for they have been looked at, until it has ended and the next of them is *released*: ready again,
+before what is in the ring.
+
 Overflow. A class whose ring is full goes on disk: from then on all its new records stay there until the
 ring has drained to half and the next page is read back, so order is kept and pages are worth their read.
 
@@ -21,8 +25,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Generic, Protocol, TypeVar, cast
 
 from gateway._fast.ring import PriorityRings
-from gateway.clock import NS_PER_S, Clock
+from gateway.clock import Clock
 from gateway.events import Kind
+from gateway.store.lanes import Lane, Lanes
+from gateway.store.waiters import Waiters
 
 ALL_CLASSES: Final = 0xFFFF
 
@@ -60,11 +66,12 @@ class Backlog(Generic[R]):
         stamp_ms: Callable[[R], int],
         clock: Clock,
         memory_max_bytes: int = MEMORY_MAX_BYTES,
+        lane_of: Callable[[R], Lane] = lambda _record: None,
     ) -> None:
         """`slots` records of each class fit in memory, and `aside_max` that are taken or delayed.
 
         New ones go on disk while the bodies in memory come to `memory_max_bytes`. `stamp_ms` is when a record was
-        accepted.
+        accepted, `lane_of` whom it must keep its order with.
         """
         assert slots >= 2, slots
         self.slots = slots
@@ -85,18 +92,21 @@ class Backlog(Generic[R]):
         self._tail_seq = [0] * classes
         """The highest sequence number of each class that has been in memory; what is on disk comes after."""
         self._taken: dict[int, R] = {}
+        self._lanes = Lanes(lane_of)
+        self._released: list[deque[R]] = [deque() for _ in range(classes)]
+        """Records of each class whose lane has become theirs."""
         self._delayed: list[list[tuple[int, int, R]]] = [[] for _ in range(classes)]
         """A heap of (due_ns, seq, record) per class."""
         self._waiting: dict[Kind, int] = {}
-        self._waiters: deque[asyncio.Future[None]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-        self._looked_ns = 0
-        """What became due until then was found by whoever looked, and is of a class not allowed now."""
+        self._waiters = Waiters(self._next_due_ns, clock)
         self._refill_wanted = asyncio.Event()
         self._moving: dict[int, int] = {}
         """Sequence numbers withdrawn while the store gives them another class, and when each was due (0: at once)."""
         self._ahead: list[set[int]] = [set() for _ in range(classes)]
         """Sequence numbers that came into memory from another class, ahead of what pages have reached of this one."""
+        self._reading = -1
+        """The class of which a page is on its way; below, whether some of it on disk was withdrawn since."""
+        self._has_shrunk = False
 
     # -- in
 
@@ -112,13 +122,14 @@ class Backlog(Generic[R]):
         for kind, count in record.kind_counts():
             self._waiting[kind] = self._waiting.get(kind, 0) + count
         cls = record.cls
-        has_bytes = self.memory_bytes < self.memory_max_bytes
-        if not self._on_disk[cls] and has_bytes and self._rings.push(cls, record, self._stamp_ms(record)):
+        # While a page is on its way, which may have this record too, it counts as being on disk.
+        may_enter = self.memory_bytes < self.memory_max_bytes and self._reading != cls
+        if not self._on_disk[cls] and may_enter and self._rings.push(cls, record, self._stamp_ms(record)):
             assert record.seq > self._tail_seq[cls], (record.seq, self._tail_seq[cls])
             self._tail_seq[cls] = record.seq
             self._ahead[cls].clear()
             self.memory_bytes += len(record.body)
-            self._wake_one()
+            self._waiters.wake_one()
         else:
             self._on_disk[cls] += 1
             if self._wants_refill(cls):  # the bytes are another class's, and this one has nothing in memory
@@ -133,9 +144,25 @@ class Backlog(Generic[R]):
                 while self._wants_refill(cls):
                     await self._refill_class(cls)
 
+    def announce(self, record: R) -> None:
+        """Count a record of which the store has been asked to put it into its class; `reinstate` it when it has.
+
+        Its sequence number may be any: it does not come at the end of its class, as with `push`.
+        """
+        for kind, count in record.kind_counts():
+            self._waiting[kind] = self._waiting.get(kind, 0) + count
+        self._moving[record.seq] = 0
+
     async def _refill_class(self, cls: int) -> None:
-        page = await self._read_page(cls, self._tail_seq[cls], self._rings.room(cls))
-        assert page, f"class {cls} has {self._on_disk[cls]} records on disk, none after {self._tail_seq[cls]}"
+        self._reading, self._has_shrunk = cls, False
+        try:
+            page = await self._read_page(cls, self._tail_seq[cls], self._rings.room(cls))
+        finally:
+            self._reading = -1
+        if not page:
+            what = f"class {cls} has {self._on_disk[cls]} records on disk, none after {self._tail_seq[cls]}"
+            assert self._has_shrunk, what
+            return  # what was there when it was asked for has been withdrawn
         self._tail_seq[cls] = page[-1].seq
         known = self._ahead[cls]
         page = [record for record in page if record.seq not in self._moving and record.seq not in known]
@@ -144,7 +171,7 @@ class Backlog(Generic[R]):
             entered = self._rings.push(cls, record, self._stamp_ms(record))
             assert entered, "a page larger than the room asked for"
             self.memory_bytes += len(record.body)
-            self._wake_one()
+            self._waiters.wake_one()
         self._on_disk[cls] -= len(page)
         assert self._on_disk[cls] >= 0, self._on_disk[cls]
 
@@ -156,26 +183,34 @@ class Backlog(Generic[R]):
         `prefers_fresh`: one that has never been tried goes before those. It is the caller's until `settle` or
         `defer`. None: nothing is ready.
         """
+        while (record := self._next(allowed, prefers_fresh=prefers_fresh)) is not None:
+            if self._lanes.enter(record):
+                self._taken[record.seq] = record
+                return record
+        return None
+
+    def _next(self, allowed: int, *, prefers_fresh: bool) -> R | None:
+        """The next record whatever its lane; it is aside from here on."""
         due, fresh = self._look(allowed)
         if due >= 0 and (fresh < 0 or (due <= fresh and not prefers_fresh)):
-            record = heapq.heappop(self._delayed[due])[2]
-        elif fresh >= 0:
-            record = cast("R", self._rings.pop(1 << fresh))
-            self._count_aside(record, 1)
-            if self._wants_refill(fresh):
-                self._refill_wanted.set()
-        else:
+            return heapq.heappop(self._delayed[due])[2]
+        if fresh < 0:
             return None
-        self._taken[record.seq] = record
+        if self._released[fresh]:
+            return self._released[fresh].popleft()
+        record = cast("R", self._rings.pop(1 << fresh))
+        self._count_aside(record, 1)
+        if self._wants_refill(fresh):
+            self._refill_wanted.set()
         return record
 
     def has_ready(self, allowed: int = ALL_CLASSES) -> bool:
-        """Whether `take` would give a record now."""
+        """Whether there is something for `take` to look at: all of it may turn out to wait behind others."""
         return max(self._look(allowed)) >= 0
 
     def in_memory(self, cls: int) -> int:
         """Records of a class that `take` may give, now or when they are due. Cheaper than asking it."""
-        return self._rings.depth(cls) + len(self._delayed[cls])
+        return self.depth(cls) + len(self._delayed[cls])
 
     def _look(self, allowed: int) -> tuple[int, int]:
         """The first allowed class with a delayed record that is due, and the first with a fresh one; -1 for none."""
@@ -186,8 +221,12 @@ class Backlog(Generic[R]):
                 due = cls
                 break
         if due < 0:
-            self._looked_ns = now_ns
-        return due, self._rings.peek_class(allowed & ~self._closed)
+            self._waiters.looked_ns = now_ns
+        fresh = self._rings.peek_class(allowed & ~self._closed)
+        for cls, released in enumerate(self._released):
+            if released and allowed >> cls & 1 and (fresh < 0 or cls <= fresh):
+                return due, cls
+        return due, fresh
 
     def _count_aside(self, record: R, change: int) -> None:
         """One more is aside (`change` 1), or one fewer (-1): see which classes are closed now, and wake for the others."""
@@ -219,33 +258,21 @@ class Backlog(Generic[R]):
 
     async def wait_changed(self) -> None:
         """Wait until a record may have become ready."""
-        waiter = self.expect_change()
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self._wake_one()  # the wake-up was meant for whoever waits next
-            raise
+        await self._waiters.wait()
 
     def expect_change(self) -> asyncio.Future[None]:
         """A future that is done when a record may have become ready. Whoever stops waiting for it must `leave`."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        self._set_timer()
-        return waiter
+        return self._waiters.enter()
 
     def leave(self, waiter: asyncio.Future[None]) -> None:
         """Wait no longer with what `expect_change` gave. What it may have been told is for the caller to look at."""
-        if not waiter.done():
-            self._waiters.remove(waiter)
-            waiter.cancel()
+        self._waiters.leave(waiter)
 
     def defer(self, record: R, due_ns: int) -> None:
         """Give back a record taken, to be handed out again at `due_ns` (monotonic), before fresh ones."""
         del self._taken[record.seq]
         heapq.heappush(self._delayed[record.cls], (due_ns, record.seq, record))
-        self._looked_ns = min(self._looked_ns, due_ns - 1)  # nobody has looked at this one, even if it is due
-        self._set_timer()
+        self._waiters.expect_at(due_ns)
 
     def hasten(self) -> None:
         """Make everything delayed due now, oldest first: the reason to wait is gone."""
@@ -257,11 +284,19 @@ class Backlog(Generic[R]):
     def settle(self, record: R) -> None:
         """Let go of a record taken: the store has its outcome."""
         del self._taken[record.seq]
+        self._leave_lane(record)
         self._count_aside(record, -1)
         self.memory_bytes -= len(record.body)
         for kind, count in record.kind_counts():
             self._waiting[kind] -= count
         self._want_refills()
+
+    def _leave_lane(self, record: R) -> None:
+        """A record is no longer of its lane: the next one of it may go."""
+        released = self._lanes.leave(record)
+        if released is not None:
+            self._released[released.cls].append(released)
+            self._waiters.wake_one()
 
     def _want_refills(self) -> None:
         """A place or bytes were given back: that may be what a class waited for."""
@@ -293,12 +328,19 @@ class Backlog(Generic[R]):
             heapq.heapify(self._delayed[cls])
             self._ahead[cls].discard(seq)
             due_ns, _, record = entry
+            self._leave_lane(record)
             self._count_aside(record, -1)
             found: R | None = record
+        elif (behind := self._lanes.waiting(seq) or self._released_one(seq)) is not None:
+            if behind.cls != cls:
+                raise KeyError(seq)
+            self._take_out(behind)
+            found = behind
         elif seq in self._ahead[cls]:
             raise KeyError(seq)  # it was in memory and has ended
         elif seq > self._tail_seq[cls]:
             self._on_disk[cls] -= 1
+            self._has_shrunk = True
             found = None
         else:
             found = self._withdraw_ready(seq, cls)
@@ -307,6 +349,19 @@ class Backlog(Generic[R]):
             self.memory_bytes -= len(found.body)
             self._want_refills()
         return found
+
+    def _released_one(self, seq: int) -> R | None:
+        return next((record for released in self._released for record in released if record.seq == seq), None)
+
+    def _take_out(self, record: R) -> None:
+        """Out of its lane, behind another or released."""
+        if self._lanes.waiting(record.seq) is not None:
+            self._lanes.remove(record.seq)
+        else:
+            self._released[record.cls].remove(record)
+            self._leave_lane(record)
+        self._ahead[record.cls].discard(record.seq)
+        self._count_aside(record, -1)
 
     def _withdraw_ready(self, seq: int, cls: int) -> R:
         found: R | None = None
@@ -329,49 +384,30 @@ class Backlog(Generic[R]):
         self.memory_bytes += len(record.body)
         self._count_aside(record, 1)
         heapq.heappush(self._delayed[record.cls], (due_ns, record.seq, record))
-        self._looked_ns = min(self._looked_ns, due_ns - 1)
+        self._waiters.expect_at(due_ns)
         self.wake_all()
+
+    def drop(self, record: R) -> None:
+        """Let go of a record that was withdrawn: the store has its outcome."""
+        del self._moving[record.seq]
+        if self._reading == record.cls and record.seq > self._tail_seq[record.cls]:
+            self._ahead[record.cls].add(record.seq)  # a page from before its end may still have it
+        for kind, count in record.kind_counts():
+            self._waiting[kind] -= count
 
     def wake_all(self) -> None:
         """Let every waiter look again, after something outside has changed."""
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._waiters.clear()
+        self._waiters.wake_all()
 
-    def _wake_one(self) -> None:
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
-
-    def _set_timer(self) -> None:
-        """One loop timer, for the delayed record that is due next.
-
-        What was due already when someone looked is of a class not allowed now: no timer helps it. What has
-        become due since, if only a microsecond ago, still needs one.
-        """
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        due_ns = min(
-            (heap[0][0] for heap in self._delayed if heap and heap[0][0] > self._looked_ns), default=None
-        )
-        if due_ns is not None and self._waiters:
-            delay_s = max(0, due_ns - self._clock.now_ns()) / NS_PER_S
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._looked_ns = self._clock.now_ns()
-        self.wake_all()
+    def _next_due_ns(self, after_ns: int) -> int | None:
+        """When the next delayed record is due that was not due at `after_ns`."""
+        return min((heap[0][0] for heap in self._delayed if heap and heap[0][0] > after_ns), default=None)
 
     # -- seen from outside
 
     def depth(self, cls: int) -> int:
-        """Records of a class in memory and ready."""
-        return self._rings.depth(cls)
+        """Records of a class in memory and ready, that nobody has tried yet."""
+        return self._rings.depth(cls) + len(self._released[cls])
 
     def has_due(self, cls: int) -> bool:
         """Whether a delayed record of a class has come to its time."""
@@ -386,6 +422,10 @@ class Backlog(Generic[R]):
         """Records of a class that wait on disk only."""
         return self._on_disk[cls]
 
+    def unsettled(self, cls: int) -> int:
+        """Records of a class, wherever they are; one that is being moved is in none."""
+        return self._rings.depth(cls) + self._on_disk[cls] + self._aside[cls]
+
     def taken(self) -> int:
         """Records someone works on."""
         return len(self._taken)
@@ -394,9 +434,14 @@ class Backlog(Generic[R]):
         """Records that wait for their time."""
         return sum(len(heap) for heap in self._delayed)
 
+    def behind(self) -> int:
+        """Records that wait behind another one of their lane."""
+        return len(self._lanes)
+
     def total(self) -> int:
         """Records not settled."""
-        return len(self._rings) + sum(self._on_disk) + len(self._taken) + self.delayed() + len(self._moving)
+        aside = len(self._taken) + self.delayed() + self.behind() + sum(map(len, self._released))
+        return len(self._rings) + sum(self._on_disk) + aside + len(self._moving)
 
     def waiting(self) -> dict[Kind, int]:
         """Events not settled, by kind."""

@@ -1,12 +1,12 @@
 """What the gateway asks of a store, so that an engine for many machines can stand in SQLite's place."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
-from gateway.events import InboundClass, InboundRecord, Kind, Outcome, SendClass, SendRecord
+from gateway.events import InboundClass, InboundRecord, Kind, Outcome, SendClass, SendRecord, Side
 
 
 class BookEntry(msgspec.Struct, frozen=True):
@@ -18,22 +18,72 @@ class BookEntry(msgspec.Struct, frozen=True):
 
 
 class Parked(msgspec.Struct, frozen=True):
-    """A record the backend refused for good: kept for the operator, out of the queue."""
+    """A dead letter: a record that was given up, kept with its body for the operator, out of the queue."""
 
-    record: InboundRecord
+    record: InboundRecord | SendRecord
     reason: str
     answer: bytes
+    """The last answer, or its beginning; empty for a send, whose reason has what the node said."""
     parked_ms: int
+
+    @property
+    def side(self) -> Side:
+        return Side.INBOUND if isinstance(self.record, InboundRecord) else Side.OUTBOUND
+
+    @property
+    def contact(self) -> str:
+        return self.record.lane if isinstance(self.record, InboundRecord) else self.record.to
+
+    @property
+    def accepted_ms(self) -> int:
+        record = self.record
+        return record.received_ms if isinstance(record, InboundRecord) else record.accepted_ms
+
+
+class ParkedQuery(msgspec.Struct, frozen=True):
+    """Which dead letters are meant: all of which everything holds that is given."""
+
+    side: Side | None = None
+    seq: int | None = None
+    contact: str | None = None
+    """The whole name."""
+    reason: str | None = None
+    """A part of it, in any case."""
+    parked_from_ms: int | None = None
+    """Wall clock, that moment included; below, it is not."""
+    parked_before_ms: int | None = None
+    upto_seq: int | None = None
+
+
+class ParkedCount(msgspec.Struct, frozen=True):
+    """How many dead letters of a side there are, and when the first of them was parked."""
+
+    count: int
+    oldest_ms: int
 
 
 class Settled(msgspec.Struct, frozen=True):
-    """A send that ended: its row leaves the queue and its status can be asked for a while."""
+    """A send that ended: its row leaves the queue and its status can be asked for a while.
+
+    One that FAILED becomes a dead letter too.
+    """
 
     record: SendRecord
     outcome: Outcome
     node_id: str
     reason: str
     settled_ms: int
+
+
+class StoredKey(msgspec.Struct, frozen=True):
+    """An `Idempotency-Key` that was used, and what the first request with it was told."""
+
+    key: str
+    digest: bytes
+    """Of everything else in that request."""
+    answer: bytes
+    at_ms: int
+    """When it was stored (wall clock)."""
 
 
 class Change(msgspec.Struct):
@@ -44,10 +94,15 @@ class Change(msgspec.Struct):
     """Of the events in `inbound`, little-endian u64 each, remembered against duplicates."""
     inbound_done: list[InboundRecord] = []
     parked: list[Parked] = []
+    """They leave the queue."""
+    unparked: list[int] = []
+    """Sequence numbers of dead letters that are no more: discarded, or accepted anew by the same change."""
     sends: list[SendRecord] = []
     sends_tried: list[SendRecord] = []
     """Sends that go on waiting, whose `attempts` and `is_uncertain` have changed."""
     settled: list[Settled] = []
+    keys: list[StoredKey] = []
+    """Each takes the place of an older one of its name."""
     books: list[BookEntry] = []
     ledger_items: bytes = b""
     """What is entered in the receipt ledger by it, as `ReceiptLedger.apply_log` reads it."""
@@ -66,7 +121,7 @@ class SendStatus(msgspec.Struct, frozen=True):
 
     id: str
     state: str
-    """`queued`, or the outcome: `sent`, `failed`, `expired`, `cancelled`."""
+    """`queued`, `scheduled`, or the outcome: `sent`, `failed`, `expired`, `cancelled`."""
     cls: SendClass
     to: str
     accepted_ms: int
@@ -75,6 +130,30 @@ class SendStatus(msgspec.Struct, frozen=True):
     node_id: str = ""
     reason: str = ""
     settled_ms: int | None = None
+    is_group: bool | None = None
+    """None: not known any more of one that has ended."""
+    batch: str = ""
+    not_before_ms: int = 0
+    expires_ms: int = 0
+
+    @property
+    def seq(self) -> int:
+        """Its sequence number, which its id ends with."""
+        return int(self.id.rpartition("-")[2])
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it has not ended."""
+        return self.settled_ms is None
+
+
+class BatchStatus(msgspec.Struct, frozen=True):
+    """What is known of the sends of one batch."""
+
+    counts: dict[str, int]
+    """Of all that are remembered, by state; empty: none is."""
+    sends: list[SendStatus]
+    """A page of them, in order."""
 
 
 class RecentSends(msgspec.Struct, frozen=True):
@@ -93,6 +172,8 @@ class MemoryLimits(msgspec.Struct, frozen=True):
     seen_max: int
     sent_before_ms: int
     parked_max: int
+    keys_before_ms: int = 0
+    keys_max: int = 1 << 48
 
 
 class Recovered(msgspec.Struct):
@@ -114,6 +195,8 @@ class Recovered(msgspec.Struct):
     notes: dict[str, bytes]
     recent: list[RecentSends]
     """Who was written to lately, oldest first: as far back as was asked for when the store was opened."""
+    scheduled_counts: dict[SendClass, int] = {}
+    """Sends whose time has not come; they are not in `send_counts`."""
 
 
 class Store(Protocol):
@@ -137,8 +220,34 @@ class Store(Protocol):
     async def find_send(self, send_id: str) -> SendStatus | None:
         """The status of a send, while it is remembered."""
 
-    async def reclass_send(self, seq: int, old: SendClass, new: SendClass) -> SendRecord | None:
+    async def find_send_named(self, node_id: str) -> SendStatus | None:
+        """The same by the id that WhatsApp gave it."""
+
+    async def find_batch(self, batch: str, after_seq: int, limit: int) -> BatchStatus:
+        """The sends of a batch, and as a page those with a higher sequence number."""
+
+    async def reclass_send(
+        self, seq: int, old: SendClass, new: SendClass, *, is_scheduled: bool = False
+    ) -> SendRecord | None:
         """Move a waiting send to another class, on disk, and return it; None when it does not wait in `old`."""
+
+    async def read_scheduled(self, cls: SendClass, limit: int) -> list[SendRecord]:
+        """Scheduled sends of a class, those due first first; fewer where they are large."""
+
+    async def start_sends(self, records: Sequence[SendRecord]) -> None:
+        """Scheduled sends are due: on disk they wait in the line of their class now."""
+
+    async def find_keys(self, keys: Sequence[str]) -> list[StoredKey]:
+        """Those of the keys that are remembered."""
+
+    async def read_parked(self, query: ParkedQuery, after_seq: int, limit: int) -> list[Parked]:
+        """Dead letters with a higher sequence number, in order; fewer where they are large."""
+
+    def parked_counts(self) -> Mapping[Side, ParkedCount]:
+        """What dead letters there are, of the sides that have any, as of the last commit."""
+
+    def parked_dropped(self) -> int:
+        """Dead letters that left to make room, since the store was opened."""
 
     async def forget(self, limits: MemoryLimits) -> bool:
         """Drop what has been remembered long enough, a bounded piece at a time; whether there is more."""
@@ -148,3 +257,14 @@ class Store(Protocol):
 
     def used_bytes(self) -> int:
         """What the store holds on disk as of the last commit."""
+
+
+class OpenStore(Store, Protocol):
+    """A store as it was opened: with what it held then, and what is asked of the whole of it."""
+
+    secret: bytes
+    """16 bytes, made with the store and kept in it; they key the fingerprints."""
+    recovered: Recovered
+
+    def oldest_wait_ms(self) -> float:
+        """How long a change has been waiting for its commit, at least; 0 when none waits."""

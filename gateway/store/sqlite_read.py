@@ -1,18 +1,17 @@
-"""Rows back into what they stand for: what a start must know, pages of what waits, and one send."""
+"""Rows back into what they stand for: what a start must know, and pages of what waits."""
 
 import sqlite3
 from typing import Any, Final
 
 from gateway.events import InboundClass, InboundRecord, Kind, Outcome, SendClass, SendRecord, unpack_counts
-from gateway.store.protocol import BookEntry, RecentSends, Recovered, SendStatus
+from gateway.store.protocol import BookEntry, RecentSends, Recovered
 from gateway.store.sqlite_schema import (
     ACCEPTED,
-    CLASS_SHIFT,
     NOTE_PREFIX,
+    SCHEDULED,
     SEND_COLUMNS,
     meta,
     row_key,
-    send_id,
     send_of,
     seq_of,
 )
@@ -25,24 +24,23 @@ RECENT_ROWS_MAX: Final = 200_000
 RECENT_RECIPIENTS_MAX: Final = 100_000
 """As many as the pair limit remembers."""
 
-_OUTCOME_STATES: Final = {outcome: outcome.label for outcome in Outcome} | {Outcome.DELIVERED: "sent"}
-
 
 def recover(db: sqlite3.Connection, now_ms: int, recent_ms: int) -> Recovered:
-    """Everything that must be known before work starts. Reads every waiting row's head once.
+    """Everything that must be known before work starts. What waits costs nothing here, however much it is.
 
     `recent` goes back `recent_ms` from `now_ms` (wall clock).
     """
-    inbound_counts, send_counts = dict.fromkeys(InboundClass, 0), dict.fromkeys(SendClass, 0)
-    for table, counts in (("inbound", inbound_counts), ("send", send_counts)):
-        query = f"SELECT key >> {CLASS_SHIFT}, count(*) FROM {table} GROUP BY 1"
-        for cls, count in db.execute(query):
-            counts[cls] = count
+    inbound_counts = dict.fromkeys(InboundClass, 0)
+    send_counts, scheduled_counts = dict.fromkeys(SendClass, 0), dict.fromkeys(SendClass, 0)
     kinds: dict[InboundClass, dict[Kind, int]] = {cls: {} for cls in InboundClass}
-    query = f"SELECT key >> {CLASS_SHIFT}, counts, count(*) FROM inbound GROUP BY 1, 2"
-    for cls, counts_blob, rows in db.execute(query):
+    for queue, cls, counts, rows in db.execute("SELECT queue, cls, counts, rows FROM waiting"):
+        if queue == "send":
+            of_time = scheduled_counts if cls >= SCHEDULED else send_counts
+            of_time[SendClass(cls % SCHEDULED)] += rows
+            continue
+        inbound_counts[InboundClass(cls)] += rows
         of_class = kinds[InboundClass(cls)]
-        for kind, n in unpack_counts(counts_blob):
+        for kind, n in unpack_counts(counts) if rows else ():
             of_class[kind] = of_class.get(kind, 0) + n * rows
     books = [
         BookEntry(Kind(kind), None if outcome == ACCEPTED else Outcome(outcome), count)
@@ -60,6 +58,7 @@ def recover(db: sqlite3.Connection, now_ms: int, recent_ms: int) -> Recovered:
         ledger_items=b"".join(row[0] for row in db.execute("SELECT items FROM ledger_log ORDER BY id")),
         notes={name.removeprefix(NOTE_PREFIX): note for name, note in notes},
         recent=_recent_sends(db, now_ms, recent_ms) if recent_ms else [],
+        scheduled_counts=scheduled_counts,
     )
 
 
@@ -107,35 +106,3 @@ def _read_class(
         if page_bytes >= PAGE_MAX_BYTES:
             break
     return rows
-
-
-def find_send(db: sqlite3.Connection, store_id: str, wanted_id: str) -> SendStatus | None:
-    """The status of a send, while it is remembered."""
-    prefix, _, number = wanted_id.rpartition("-")
-    if prefix != f"gw-{store_id}" or not (number.isascii() and number.isdigit()) or len(number) > 15:
-        return None
-    seq = int(number)
-    if wanted_id != send_id(store_id, seq) or seq >> CLASS_SHIFT:
-        return None  # a number written in another way, or one that would reach into the class of a key
-    sent = db.execute(
-        "SELECT cls, recipient, accepted_ms, attempts, is_uncertain, outcome, node_id, reason, settled_ms"
-        " FROM sent WHERE seq = ?",
-        (seq,),
-    ).fetchone()
-    if sent is not None:
-        cls, to, accepted_ms, attempts, is_uncertain, outcome, node_id, reason, settled_ms = sent
-        return SendStatus(
-            wanted_id, _OUTCOME_STATES[Outcome(outcome)], SendClass(cls), to, accepted_ms, attempts,
-            bool(is_uncertain), node_id, reason, settled_ms,
-        )  # fmt: skip
-    keys = [row_key(cls, seq) for cls in SendClass]
-    waiting = db.execute(
-        f"SELECT key, {SEND_COLUMNS} FROM send WHERE key IN ({','.join('?' * len(keys))})",
-        keys,
-    ).fetchone()
-    if waiting is None:
-        return None
-    record = send_of(store_id, waiting[0], waiting[1:])
-    return SendStatus(
-        wanted_id, "queued", record.cls, record.to, record.accepted_ms, record.attempts, record.is_uncertain
-    )

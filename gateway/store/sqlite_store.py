@@ -4,7 +4,9 @@ Timerless: the thread takes all that has been submitted while it was busy, commi
 the loop once. Alone, an item commits at the disk's own speed; under load batches grow by themselves.
 
 A failed commit is never retried on the same handle (after a failed fsync nobody knows what is on disk):
-everything in the batch and everything after it fails with StoreError, and the process must end.
+everything in the batch and everything after it fails with StoreError, and the process must end. That holds for a full
+disk too, though SQLite rolls that back: what the parts have in memory by then is not undone. A damaged file is set aside
+when it has been closed, so that the next start does not meet it again.
 """
 
 import asyncio
@@ -12,14 +14,24 @@ import logging
 import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from gateway.clock import NS_PER_MS, Clock
-from gateway.errors import StoreError
-from gateway.events import InboundClass, InboundRecord, SendClass, SendRecord
-from gateway.store.protocol import Change, MemoryLimits, Recovered, SendStatus
+from gateway.errors import StoreCorruptError, StoreError
+from gateway.events import InboundClass, InboundRecord, SendClass, SendRecord, Side
+from gateway.store.protocol import (
+    BatchStatus,
+    Change,
+    MemoryLimits,
+    Parked,
+    ParkedCount,
+    ParkedQuery,
+    Recovered,
+    SendStatus,
+    StoredKey,
+)
 from gateway.store.sqlite_file import SqliteFile
 
 log = logging.getLogger(__name__)
@@ -66,7 +78,7 @@ class SqliteStore:
         """
         self._file = SqliteFile(directory)
         self.secret = self._file.secret
-        self.recovered: Recovered = self._file.recover(clock.wall_ms(), recent_ms)
+        self.recovered: Recovered = self._recover(clock.wall_ms(), recent_ms)
         self._clock = clock
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
@@ -82,6 +94,15 @@ class SqliteStore:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
+
+    def _recover(self, now_ms: int, recent_ms: int) -> Recovered:
+        try:
+            return self._file.recover(now_ms, recent_ms)
+        except StoreError as error:
+            self._file.close()
+            if isinstance(error, StoreCorruptError):
+                raise self._file.set_aside(error) from error
+            raise
 
     # -- on the loop
 
@@ -114,8 +135,34 @@ class SqliteStore:
     async def find_send(self, send_id: str) -> SendStatus | None:
         return await self._read(lambda file: file.find_send(send_id))
 
-    async def reclass_send(self, seq: int, old: SendClass, new: SendClass) -> SendRecord | None:
-        return await self._read(lambda file: file.reclass_send(seq, old, new))
+    async def find_send_named(self, node_id: str) -> SendStatus | None:
+        return await self._read(lambda file: file.find_send_named(node_id))
+
+    async def find_batch(self, batch: str, after_seq: int, limit: int) -> BatchStatus:
+        return await self._read(lambda file: file.find_batch(batch, after_seq, limit))
+
+    async def reclass_send(
+        self, seq: int, old: SendClass, new: SendClass, *, is_scheduled: bool = False
+    ) -> SendRecord | None:
+        return await self._read(lambda file: file.reclass_send(seq, old, new, is_scheduled=is_scheduled))
+
+    async def read_scheduled(self, cls: SendClass, limit: int) -> list[SendRecord]:
+        return await self._read(lambda file: file.read_scheduled(cls, limit))
+
+    async def start_sends(self, records: Sequence[SendRecord]) -> None:
+        await self._read(lambda file: file.start_sends(records))
+
+    async def find_keys(self, keys: Sequence[str]) -> list[StoredKey]:
+        return await self._read(lambda file: file.find_keys(keys))
+
+    async def read_parked(self, query: ParkedQuery, after_seq: int, limit: int) -> list[Parked]:
+        return await self._read(lambda file: file.read_parked(query, after_seq, limit))
+
+    def parked_counts(self) -> Mapping[Side, ParkedCount]:
+        return self._file.parked_counts
+
+    def parked_dropped(self) -> int:
+        return self._file.parked_dropped
 
     async def forget(self, limits: MemoryLimits) -> bool:
         return await self._read(lambda file: file.forget(limits))
@@ -201,6 +248,8 @@ class SqliteStore:
             else:
                 self._wake(self._failed, jobs, failure)
         self._file.close()
+        if isinstance(failure, StoreCorruptError):
+            log.critical("%s", self._file.set_aside(failure))
 
     def _perform(self, jobs: list[_Write | _Read]) -> StoreError | None:
         """Commit the writes, then do the reads, which see them. The error, if the store failed."""
@@ -210,7 +259,7 @@ class SqliteStore:
                 self._file.apply([write.change for write in writes], self._clock.wall_ms())
                 used_bytes = self._file.used_bytes()
             except Exception as error:  # noqa: BLE001 - a thread that dies in silence leaves everyone waiting
-                failure = error if isinstance(error, StoreError) else StoreError(f"a write failed: {error!r}")
+                failure = self._file.failure("could not write", error)
                 self._wake(self._failed, jobs, failure)
                 return failure
             self._wake(self._committed, writes, used_bytes)
@@ -219,7 +268,7 @@ class SqliteStore:
                 try:
                     result = job.call(self._file)
                 except Exception as error:  # noqa: BLE001 - as above
-                    failure = StoreError(f"a read failed: {error}")
+                    failure = self._file.failure("could not be read", error)
                     unread: list[_Write | _Read] = [job for job in jobs[at:] if isinstance(job, _Read)]
                     self._wake(self._failed, unread, failure)
                     return failure

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from gateway.events import InboundRecord, SendRecord
-from gateway.store.protocol import BookEntry, Change, Parked, Settled
-from gateway.store.sqlite_schema import ACCEPTED, NOTE_PREFIX, meta, row_key
+from gateway.store.protocol import BookEntry, Change, Settled
+from gateway.store.sqlite_parked import new_rows
+from gateway.store.sqlite_schema import ACCEPTED, NOTE_PREFIX, meta, row_key, send_key
 
 _CHUNKS: Final = (64, 16, 4, 1)
 
@@ -31,11 +32,8 @@ def write(db: sqlite3.Connection, changes: Sequence[Change], now_ms: int, seen_u
     if fingerprints:
         seen_upto += len(fingerprints) // 8
         _insert(db, "INSERT INTO seen VALUES", [(seen_upto, now_ms, fingerprints)])
-    _insert(
-        db,
-        "INSERT INTO parked VALUES",
-        [_parked_row(parked) for change in changes for parked in change.parked],
-    )
+    _insert(db, "INSERT INTO parked VALUES", [row for change in changes for row in new_rows(change)])
+    _delete(db, "DELETE FROM parked WHERE seq IN", [seq for change in changes for seq in change.unparked])
     _delete(
         db,
         "DELETE FROM inbound WHERE key IN",
@@ -50,7 +48,7 @@ def write(db: sqlite3.Connection, changes: Sequence[Change], now_ms: int, seen_u
     db.executemany(
         "UPDATE send SET attempts = ?, is_uncertain = ? WHERE key = ?",
         [
-            (record.attempts, record.is_uncertain, row_key(record.cls, record.seq))
+            (record.attempts, record.is_uncertain, send_key(record))
             for change in changes
             for record in change.sends_tried
         ],
@@ -63,7 +61,16 @@ def write(db: sqlite3.Connection, changes: Sequence[Change], now_ms: int, seen_u
     _delete(
         db,
         "DELETE FROM send WHERE key IN",
-        [row_key(item.record.cls, item.record.seq) for change in changes for item in change.settled],
+        [send_key(item.record) for change in changes for item in change.settled],
+    )
+    _insert(
+        db,
+        "REPLACE INTO used_key VALUES",
+        [
+            (None, used.key, used.digest, used.answer, used.at_ms)
+            for change in changes
+            for used in change.keys
+        ],
     )
     _write_ledger(db, changes)
     _enter_books(db, (entry for change in changes for entry in change.books))
@@ -124,17 +131,9 @@ def _inbound_row(record: InboundRecord) -> tuple[Any, ...]:
     return (row_key(record.cls, record.seq), record.lane, record.body, record.counts, record.received_ms)
 
 
-def _parked_row(parked: Parked) -> tuple[Any, ...]:
-    record = parked.record
-    return (
-        record.seq, int(record.cls), record.lane, record.body, record.counts, record.received_ms,
-        parked.reason, parked.answer, parked.parked_ms,
-    )  # fmt: skip
-
-
 def _send_row(record: SendRecord) -> tuple[Any, ...]:
     return (
-        row_key(record.cls, record.seq), record.to, record.is_group, record.body, record.accepted_ms, record.mask,
+        send_key(record), record.to, record.is_group, record.body, record.accepted_ms, record.mask,
         record.batch, record.not_before_ms, record.expires_ms, record.on_uncertain, record.attempts,
         record.is_uncertain,
     )  # fmt: skip
@@ -145,4 +144,5 @@ def _settled_row(settled: Settled) -> tuple[Any, ...]:
     return (
         record.seq, int(record.cls), record.to, record.accepted_ms, record.attempts, record.is_uncertain,
         int(settled.outcome), settled.node_id, settled.reason, settled.settled_ms, record.batch,
+        record.not_before_ms, record.expires_ms,
     )  # fmt: skip

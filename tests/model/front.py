@@ -22,7 +22,11 @@ class FrontModel:
         self.hand: list[SendRecord | None] = [None for _ in SendClass]
         self.is_held_next = [False for _ in SendClass]
         self.booked: set[int] = set()
+        self.blocked: list[tuple[SendRecord, bool]] = []
+        """Those whose recipient has another under way, and whether each has a slot."""
         self.under_way: list[SendRecord] = []
+        self.at_node: list[SendRecord] = []
+        """Of these, those without an answer."""
 
     def push(self, record: SendRecord) -> None:
         self.fresh[record.cls].append(record)
@@ -39,6 +43,7 @@ class FrontModel:
         for cls in SendClass:
             if not allowed >> cls & 1:
                 continue
+            self._step_aside(cls, now_ns)
             if self.fresh[cls] or not only_fresh:
                 self._fill(cls, now_ns, prefers_fresh=only_fresh)
             self.is_held_next[cls] = False
@@ -57,16 +62,46 @@ class FrontModel:
             record = self._next(cls, now_ns, prefers_fresh=prefers_fresh)
             if record is None:
                 return
+            if self.is_busy(record):
+                self.blocked.append((record, record.seq in self.booked))
+                continue
             if record.is_group:
                 self.held[cls].append(record)
                 continue
-            slot_ns = now_ns if record.seq in self.booked else self.slots.reserve(record.to, now_ns)
+            if record.seq in self.booked:
+                slot_ns = self.slots.free_at_ns(record.to, now_ns)
+            else:
+                slot_ns = self.slots.reserve(record.to, now_ns)
             if slot_ns > now_ns:
                 self.booked.add(record.seq)
                 self.later[cls].append((slot_ns, record))
             else:
                 self.booked.discard(record.seq)
                 self.hand[cls] = record
+
+    def is_busy(self, record: SendRecord) -> bool:
+        return any(other.to == record.to for other in self.at_node)
+
+    def _step_aside(self, cls: SendClass, now_ns: int) -> None:
+        in_hand = self.hand[cls]
+        if in_hand is not None and self.is_busy(in_hand):
+            self.blocked.append((in_hand, True))
+            self.hand[cls] = None
+        elif in_hand is not None and (free_ns := self.slots.free_at_ns(in_hand.to, now_ns)) > now_ns:
+            self.hand[cls] = None
+            self.booked.add(in_hand.seq)
+            self.later[cls].append((free_ns, in_hand))
+        while self.held[cls] and self.is_busy(self.held[cls][0]):
+            self.blocked.append((self.held[cls].pop(0), False))
+
+    def land(self, record: SendRecord, now_ns: int) -> None:
+        """The node has answered."""
+        self.at_node.remove(record)
+        for other, has_slot in [item for item in self.blocked if item[0].to == record.to]:
+            self.blocked.remove((other, has_slot))
+            if has_slot:
+                self.booked.add(other.seq)
+            self.later[other.cls].append((now_ns, other))
 
     def _next(self, cls: SendClass, now_ns: int, *, prefers_fresh: bool) -> SendRecord | None:
         due = sorted((due_ns, record.seq) for due_ns, record in self.later[cls] if due_ns <= now_ns)
@@ -77,15 +112,19 @@ class FrontModel:
 
     def is_closed(self, cls: SendClass) -> bool:
         aside = len(self.later[cls]) + len(self.held[cls]) + (self.hand[cls] is not None)
+        aside += sum(record.cls is cls for record, _ in self.blocked)
         return aside + sum(record.cls is cls for record in self.under_way) >= self.aside_max
 
-    def take(self, cls: SendClass) -> SendRecord:
+    def take(self, cls: SendClass, now_ns: int) -> SendRecord:
         record = self.held[cls].pop(0) if self.is_held_next[cls] else self.hand[cls]
         assert record is not None
         if not self.is_held_next[cls]:
             self.hand[cls] = None
         self.is_held_next[cls] = False
+        if not record.is_group:
+            self.slots.went(record.to, now_ns)
         self.under_way.append(record)
+        self.at_node.append(record)
         return record
 
     def fail(self, record: SendRecord, due_ns: int) -> None:
@@ -95,7 +134,7 @@ class FrontModel:
     def move(self, record: SendRecord, moved: SendRecord, now_ns: int) -> None:
         """A send that is not under way is `moved` now: before what is fresh in its class, and when it was due."""
         due_ns = max([now_ns, *(due for due, other in self.later[record.cls] if other.seq == record.seq)])
-        if self.hand[record.cls] is record:
+        if self.hand[record.cls] is record or (record, True) in self.blocked:
             self.booked.add(record.seq)
         self._remove(record.seq)
         self.later[moved.cls].append((due_ns, moved))
@@ -111,6 +150,11 @@ class FrontModel:
             self.held[cls].clear()
             self.hand[cls] = None
             self.is_held_next[cls] = False
+        for record, has_slot in self.blocked:
+            if has_slot:
+                self.booked.add(record.seq)
+            self.later[record.cls].append((now_ns, record))
+        self.blocked.clear()
 
     def _remove(self, seq: int) -> SendRecord:
         record = next(record for record in self.waiting() if record.seq == seq)
@@ -118,6 +162,7 @@ class FrontModel:
         self.fresh[cls] = [other for other in self.fresh[cls] if other.seq != seq]
         self.later[cls] = [item for item in self.later[cls] if item[1].seq != seq]
         self.held[cls] = [other for other in self.held[cls] if other.seq != seq]
+        self.blocked = [item for item in self.blocked if item[0].seq != seq]
         if self.hand[cls] is record:
             self.hand[cls] = None
         return record
@@ -125,4 +170,5 @@ class FrontModel:
     def waiting(self) -> list[SendRecord]:
         """All that is not under way."""
         lists = [*self.fresh, *([record for _, record in later] for later in self.later), *self.held]
+        lists.append([record for record, _ in self.blocked])
         return [record for of_class in lists for record in of_class] + [rec for rec in self.hand if rec]
