@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 import orjson
@@ -51,6 +52,7 @@ class Bench:
         is_off: bool = False,
         age_max_ms: int = 0,
         masks: dict[str, ReceiptMask] | None = None,
+        tally_of: Callable[[str], Tally | None] = lambda _id: Tally(None, 7, 3, 1, 2),
     ) -> None:
         self.known: set[str] = set()
         ladder = Ladder(policies or Policies(), 0, dry_run)
@@ -61,7 +63,7 @@ class Bench:
             self.known.__contains__,
             is_off=is_off,
         )
-        self.composer = Composer(self.gatekeeper, lambda _id: Tally("", 7, 3, 1, 2), age_max_ms)
+        self.composer = Composer(self.gatekeeper, tally_of, age_max_ms)
 
     def come(self, records: list[InboundRecord]) -> None:
         self.known |= {event.key for record in records for event in decode(record.body).events}
@@ -181,6 +183,54 @@ def test_what_the_backend_refused_in_a_batch_goes_alone() -> None:
     assert [parcel.body for parcel in parcels] == [first.body, second.body]
 
 
+def test_what_the_backend_refused_as_a_digest_goes_as_it_came() -> None:
+    made = record(1, status("m1", "491", "read", is_group=True))
+    made.goes_alone = True
+    (parcel,) = Bench(Rung.DIGEST).compose(made)
+    assert (parcel.body, parcel.drops) == (made.body, [])
+
+
+def test_what_the_ledger_has_forgotten_is_not_told_as_a_count() -> None:
+    """It would be a count of nothing, and the backend's own count would go back."""
+    bench = Bench(Rung.DIGEST, tally_of={"m1": Tally(None, 7, 3, 1, 2)}.get)
+    known, forgotten = (record(seq, status(f"m{seq}", "491", "read", is_group=True)) for seq in (1, 2))
+    bodies = [parcel.body for parcel in bench.compose(known, forgotten)]
+    assert forgotten.body in bodies
+    (digest,) = (body for body in bodies if body is not None and body != forgotten.body)
+    assert [receipt["id"] for receipt in orjson.loads(digest)["gateway"]["receipts"]] == ["m1"]
+
+
+def test_a_digest_of_a_single_chat_names_no_group() -> None:
+    (parcel,) = Bench(policies=Policies(read="digest")).compose(record(1, status("m1", "491", "read")))
+    assert parcel.body is not None
+    assert orjson.loads(parcel.body)["gateway"]["receipts"][0]["group_id"] is None
+
+
+@pytest.mark.parametrize(
+    "bench",
+    [
+        Bench(policies=Policies(delivered="fold", read="drop")),
+        Bench(Rung.FOLD, masks={"m1": ReceiptMask.DELIVERED}),
+    ],
+    ids=["policy", "mask"],
+)
+def test_nothing_is_folded_into_a_receipt_that_does_not_go_on(bench: Bench) -> None:
+    """The backend would hear of neither."""
+    delivered, read = (
+        record(seq, status("m1", "491", word)) for seq, word in ((1, "delivered"), (2, "read"))
+    )
+    assert told(bench.compose(delivered, read)) == [("491", Kind.DELIVERED)]
+
+
+def test_a_groups_delivered_receipts_are_counted_while_its_read_ones_are_shed() -> None:
+    bench = Bench(Rung.SHED_GROUP_READ)
+    made = [
+        record(seq, status("m1", "491", word, is_group=True)) for seq, word in ((1, "delivered"), (2, "read"))
+    ]
+    reasons = {drop.event.kind: drop.reason for parcel in bench.compose(*made) for drop in parcel.drops}
+    assert reasons == {Kind.DELIVERED: Reason.DIGESTED, Kind.READ: Reason.OVERLOAD}
+
+
 def failed(seq: int) -> InboundRecord:
     return record(seq, {**status("m1", "491", "failed")}, status("m1", "492", "read"))
 
@@ -248,8 +298,11 @@ def test_a_dry_run_counts_once_what_it_would_have_done() -> None:
     assert bench.gatekeeper.reason_to_drop(event) is None
     assert bench.gatekeeper.reason_to_drop(event, counts_dry=False) is None
     assert bench.gatekeeper.would_have == {
-        "batch": 1, "fold": 1, "digest": 1, "shed": 1, "refuse": 0, "age": 0,
+        "batch": 1, "fold": 1, "digest": 0, "shed": 1, "refuse": 0, "age": 0,
     }  # fmt: skip
+    (event,) = decode(record(3, status("m1", "491", "read", is_group=True)).body).events
+    assert bench.gatekeeper.reason_to_drop(event) is None
+    assert bench.gatekeeper.would_have["digest"] == 1
 
 
 def test_drops_are_counted_by_class_and_reason() -> None:

@@ -14,7 +14,8 @@ from gateway.errors import StoreError
 from gateway.events import InboundRecord, Kind, Outcome, SendClass
 from gateway.inbound.breaker import FAILURES_TO_OPEN, Breaker
 from gateway.inbound.compose import Parcel
-from gateway.inbound.forward import ANSWER_KEPT_BYTES, BackendAnswer, Forwarder
+from gateway.inbound.destination import BackendAnswer
+from gateway.inbound.forward import ANSWER_KEPT_BYTES, Forwarder
 from gateway.inbound.gate import Gate
 from gateway.inbound.limit import ConcurrencyLimit
 from gateway.inbound.picks import Singles
@@ -170,13 +171,14 @@ async def test_a_dead_backend_gets_one_probe_at_a_time() -> None:
 
 
 async def test_an_attempt_is_counted_for_trouble_and_not_for_a_429() -> None:
-    rig = Rig(FakeBackend(BackendAnswer(429), BackendAnswer(429), BackendAnswer(500), BackendAnswer(429)))
+    rig = Rig(FakeBackend(BackendAnswer(500), BackendAnswer(429), BackendAnswer(429), BackendAnswer(429)))
     (record,) = records(1)
     await rig.accept(record)
     await rig.run_until_empty()
     assert record.attempts == 1
     assert rig.forwarder.verdicts == {
-        Verdict.DELIVERED: 1, Verdict.RETRY: 1, Verdict.RETRY_FREE: 3, Verdict.PARK: 0
+        Verdict.DELIVERED: 1, Verdict.RETRY: 1, Verdict.RETRY_FREE: 3, Verdict.PARK: 0,
+        Verdict.GONE: 0,
     }  # fmt: skip
 
 
@@ -309,6 +311,7 @@ async def test_retry_after_is_kept_and_backoff_is_bounded() -> None:
         taken = queue.take()
         assert taken is record
         forwarder._retry(parcel, DOWN, Verdict.RETRY, gate.enter(clock.now_ns(), is_retry=attempt > 0))
+        gate.succeed(gate.enter(clock.now_ns(), is_retry=False), clock.now_ns())  # others get through
         assert record.attempts == attempt + 1
         ceiling_ms = min(100 << record.attempts, 60_000)
         clock.advance_ns(ceiling_ms * NS_PER_MS)

@@ -13,7 +13,7 @@ from virtual_time import run_virtual, virtual_loop
 from gateway._fast.bucket import NEVER_NS
 from gateway.clock import NS_PER_MS, NS_PER_S, FakeClock
 from gateway.inbound.breaker import FAILURES_TO_OPEN, Breaker
-from gateway.inbound.gate import Gate, Passage
+from gateway.inbound.gate import SUSPECTS, Gate, Passage
 from gateway.inbound.limit import START, ConcurrencyLimit, Sign
 from gateway.inbound.rate import SAVED_NS, WINDOW_NS, BackendRate
 from gateway.inbound.stamps import rfc3339, stamps
@@ -80,9 +80,19 @@ def test_a_probe_that_fails_does_not_lower_the_limit() -> None:
 def test_a_record_that_fails_again_and_again_lowers_nothing_and_opens_nothing() -> None:
     """It may be the trouble itself: a message on which the bot always times out must not cost the others."""
     g = gate(8)
-    for _ in range(50):
+    for attempt in range(50):
         assert not fail(g, g.enter(0, is_retry=True), shows_trouble=False)
+        if attempt % SUSPECTS == 0:
+            g.succeed(g.enter(0, is_retry=False), 0)  # others get through
     assert (g.limit.limit, g.breaker.state) == (START, "closed")
+
+
+def test_when_nobody_gets_through_any_more_it_is_not_the_records() -> None:
+    g = gate(8)
+    opened = [
+        fail(g, g.enter(0, is_retry=True), shows_trouble=False) for _ in range(SUSPECTS + FAILURES_TO_OPEN)
+    ]
+    assert opened == [False] * (SUSPECTS + FAILURES_TO_OPEN - 1) + [True]
 
 
 def test_in_a_dry_run_all_places_are_given_and_what_would_have_waited_is_counted() -> None:

@@ -1,6 +1,7 @@
 """The ladder: its order, its thresholds, its hysteresis, policies and dry runs."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -119,6 +120,28 @@ def test_only_groups_are_digested_by_pressure_and_not_against_the_wish() -> None
     assert at(0.0, Policies(read="digest")).treatment(ReceiptClass.READ) is Treatment.DIGEST
 
 
+def test_a_digest_has_no_count_of_sent_so_that_is_folded() -> None:
+    assert at(0.0, Policies(sent="digest")).treatment(ReceiptClass.SENT) is Treatment.FOLD
+    assert at(0.0, Policies(sent="drop")).treatment(ReceiptClass.SENT) is Treatment.DROP
+
+
+@given(figure=figures, digests=st.booleans(), dry_run=st.frozensets(st.sampled_from(DRY)))
+def test_a_dry_run_digests_nothing_that_pressure_would_not(
+    figure: float, digests: bool, dry_run: frozenset[str]
+) -> None:
+    """Where shedding ran dry, single chats were told as counts, and groups against the operator's wish."""
+    ladder = at(figure, Policies(digests=digests), dry_run)
+    for cls in ReceiptClass:
+        if not (cls.is_group and digests):
+            assert ladder.treatment(cls) is not Treatment.DIGEST
+
+
+def test_receipts_are_put_together_at_rest_only_where_a_policy_says_so() -> None:
+    assert not at(0.99).batches_at_rest
+    assert not at(0.0, Policies(sent="drop")).batches_at_rest
+    assert at(0.0, Policies(sent="fold")).batches_at_rest
+
+
 @given(figure=figures, dry_run=st.frozensets(st.sampled_from(DRY)))
 def test_a_dry_run_does_nothing_that_it_names_and_all_that_it_does_not(
     figure: float, dry_run: frozenset[str]
@@ -138,3 +161,10 @@ def test_a_dry_run_does_nothing_that_it_names_and_all_that_it_does_not(
             assert dry.treatment(cls) == wet.treatment(cls)
     assert dry.would_refuse == wet.refuses
     assert dry.refuses == (wet.refuses and "refuse" not in dry_run)
+
+
+def test_the_page_for_operators_has_these_thresholds() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "overload.md").read_text()
+    for rung in Rung:
+        row = next(line for line in page.splitlines() if line.startswith(f"| {rung} | `{rung.label}` |"))
+        assert float(row.split("|")[3]) == pytest.approx(THRESHOLDS[rung], abs=0.0005)

@@ -11,7 +11,8 @@ from virtual_time import run_virtual, virtual_loop
 from gateway.clock import NS_PER_MS, NS_PER_S
 from gateway.events import InboundClass, InboundRecord, Kind
 from gateway.inbound.breaker import Breaker
-from gateway.inbound.forward import BackendAnswer, Forwarder
+from gateway.inbound.destination import BackendAnswer
+from gateway.inbound.forward import Forwarder
 from gateway.inbound.gate import Gate
 from gateway.inbound.limit import START, ConcurrencyLimit
 from gateway.inbound.picks import Singles
@@ -377,7 +378,7 @@ def test_waiting_for_the_rate_is_one_timer_and_idling_is_none() -> None:
 
 def test_each_attempt_says_how_old_its_record_is_and_which_it_is() -> None:
     async def main() -> None:
-        failing = [BackendAnswer(500), BackendAnswer(429), BackendAnswer(500)]
+        failing = [BackendAnswer(500), BackendAnswer(500), BackendAnswer(429), BackendAnswer(500)]
 
         async def answer(_body: bytes) -> BackendAnswer:
             await asyncio.sleep(1)
@@ -389,11 +390,34 @@ def test_each_attempt_says_how_old_its_record_is_and_which_it_is() -> None:
         await side.empty()
         await side.stop()
         said = side.backend.headers[b"1"]
-        assert [headers["X-Gateway-Attempt"] for headers in said] == ["1", "2", "2", "3"]
+        # Neither the 429 counts, nor the probe after it.
+        assert [headers["X-Gateway-Attempt"] for headers in said] == ["1", "2", "3", "3", "3"]
         came_ms = [ns // NS_PER_MS - side.backend.came_ns[0] // NS_PER_MS for ns in side.backend.came_ns]
         assert [int(headers["X-Gateway-Age"]) for headers in said] == came_ms
         assert len({headers["X-Gateway-Received"] for headers in said}) == 1
         assert said[0]["X-Gateway-Received"] == "2023-11-14T22:13:20.000Z"
         assert received_ms == 1_700_000_000_000
+
+    run_virtual(main())
+
+
+# -- one contact alone
+
+
+def test_a_dead_backend_spends_no_message_though_only_one_contact_writes() -> None:
+    """Of one contact one message at a time is tried: its failures are the backend's, and cost it few attempts."""
+
+    async def main() -> None:
+        async def broken(_body: bytes) -> BackendAnswer:
+            await asyncio.sleep(WORK_S)
+            return BackendAnswer(503)
+
+        side = Side(broken, highest=8)
+        (alone,) = records(1)
+        await side.accept([alone])
+        await asyncio.sleep(3_600)
+        assert side.gate.breaker.state != "closed"
+        assert 1 < alone.attempts < 15
+        await side.stop()
 
     run_virtual(main())

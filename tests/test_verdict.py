@@ -22,7 +22,7 @@ from gateway.inbound.verdict import Verdict, judge, load_sign, retry_after_ms
         (404, Verdict.RETRY),
         (408, Verdict.RETRY),
         (409, Verdict.PARK),
-        (410, Verdict.RETRY),
+        (410, Verdict.GONE),
         (413, Verdict.PARK),
         (422, Verdict.PARK),
         (425, Verdict.RETRY),

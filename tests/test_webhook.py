@@ -257,6 +257,13 @@ def test_half_an_emoji_in_a_text_changes_nothing_about_the_message() -> None:
     assert [(event.kind, event.lane) for event in webhook.events] == [(Kind.MESSAGE, "1555")]
 
 
+def test_ids_that_differ_by_half_an_emoji_are_two() -> None:
+    """The second message was dropped as a repeat of the first."""
+    bodies = [b'{"messages":[{"from":"1555","id":"m\\ud83%d","type":"text"}]}' % n for n in range(2)]
+    keys = [event.key for body in bodies for event in decode(body).events]
+    assert len(set(keys)) == len(keys) == 2
+
+
 def test_statuses_with_separators_in_their_ids_are_not_taken_for_one() -> None:
     def key(status_id: str, recipient: str) -> str:
         status = {"id": status_id, "recipient_id": recipient, "status": "read"}

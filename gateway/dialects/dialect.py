@@ -4,10 +4,12 @@ Webhooks need no choice of dialect: `gateway.dialects.webhook` reads both.
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 import orjson
+
+from gateway.events import Outcome
 
 
 class Push(msgspec.Struct, frozen=True):
@@ -15,6 +17,8 @@ class Push(msgspec.Struct, frozen=True):
 
     to: str
     is_group: bool
+    ttl_ms: int = 0
+    """How long the request itself lets it live; 0: it does not say."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -37,6 +41,8 @@ class Answer(msgspec.Struct, frozen=True):
     """The first error's code, when the body names one."""
     title: str = ""
     retry_after_s: float | None = None
+    body: bytes = b""
+    """As it came."""
 
 
 class Codes(msgspec.Struct, frozen=True):
@@ -47,6 +53,25 @@ class Codes(msgspec.Struct, frozen=True):
     denied: int
     not_found: int
     busy: int
+    failed: int
+    """Of a send that failed for a reason that has no code."""
+    ended: int
+    """Of a send that expired or was cancelled."""
+
+
+class Unsent(msgspec.Struct, frozen=True):
+    """A send that ended, and that WhatsApp did not take as far as we know."""
+
+    id: str
+    """Our queue id."""
+    to: str
+    is_group: bool
+    outcome: Outcome
+    reason: str
+    code: int | None
+    """The node's, where it named one."""
+    at_ms: int
+    """When it ended (wall clock)."""
 
 
 class Dialect(Protocol):
@@ -58,8 +83,8 @@ class Dialect(Protocol):
     def read_push(self, body: bytes) -> Push | Refusal:
         """Check the shape of a send request; what it says is the node's to judge."""
 
-    def accepted_body(self, send_id: str) -> bytes:
-        """The answer to a send that is stored and queued."""
+    def accepted_body(self, send_id: str, place: Mapping[str, object]) -> bytes:
+        """The answer to a send that is stored and queued; `place` is where, in a field of ours, `gateway`."""
 
     def refusal_body(self, refusal: Refusal) -> bytes:
         """The answer to a request that is refused."""
@@ -69,6 +94,9 @@ class Dialect(Protocol):
 
     def read_answer(self, status: int, body: bytes, retry_after_s: float | None) -> Answer:
         """The node's answer to a send; never raises, whatever the body."""
+
+    def failed_status(self, unsent: Unsent) -> bytes:
+        """The webhook body that tells of a send's end, as the API itself tells of a failed message."""
 
 
 def read_object(body: bytes) -> dict[str, Any] | None:
@@ -89,3 +117,28 @@ def read_recipient(body: bytes, codes: Codes) -> Push | Refusal:
     if not isinstance(to, str) or not to:
         return Refusal(400, codes.missing, "Required parameter is missing", "'to' must be a non-empty string")
     return Push(to, is_group=request.get("recipient_type") == "group")
+
+
+_TITLES: Final = {
+    Outcome.FAILED: "Message failed to send",
+    Outcome.EXPIRED: "Message expired",
+    Outcome.CANCELLED: "Message cancelled",
+}
+
+
+def failed_status(unsent: Unsent, codes: Codes, **details: Any) -> dict[str, Any]:
+    """The part of such a status that both dialects share; `details` goes into its error.
+
+    `gateway` marks it as ours: it tells our id again, and the outcome, which `failed` alone does not.
+    """
+    by_default = codes.failed if unsent.outcome is Outcome.FAILED else codes.ended
+    code = by_default if unsent.code is None else unsent.code
+    return {
+        "id": unsent.id,
+        # As WhatsApp writes it: a phone number has no plus there.
+        "recipient_id": unsent.to if unsent.is_group else unsent.to.removeprefix("+"),
+        "status": "failed",
+        "timestamp": str(unsent.at_ms // 1000),
+        "errors": [{"code": code, "title": _TITLES[unsent.outcome], **details}],
+        "gateway": {"id": unsent.id, "outcome": unsent.outcome.label, "reason": unsent.reason},
+    }

@@ -108,7 +108,8 @@ def _chosen(
 class Tally(msgspec.Struct):
     """Receipts of one message, as counts of its participants."""
 
-    group: str
+    group: str | None = None
+    """None: a single chat's, which a policy has digested."""
     delivered: int = 0
     read: int = 0
     first_s: int | None = None

@@ -92,8 +92,9 @@ def decode(body: bytes) -> Webhook:
         pass
     _require_json(body)
     try:
-        # A lone surrogate in any text is JSON that strict parsers refuse: look at the rest of the body without it.
-        return _recognise(json.dumps(json.loads(body), ensure_ascii=False).encode(errors="replace"))
+        # A lone surrogate in any text is JSON that strict parsers refuse: look at the body with another name for it.
+        # Each has its own, or two ids would be one, and the second message a duplicate.
+        return _recognise(json.dumps(json.loads(body), ensure_ascii=False).encode(errors="xmlcharrefreplace"))
     except (msgspec.DecodeError, RecursionError):
         return _unrecognised()
 
@@ -204,8 +205,8 @@ def _status_event(status: wire.Status, place: Place) -> Event:
     )
 
 
-def overtaking_keys(event: Event) -> list[str]:
-    """The keys of receipts that say more than this one, of the same message and participant.
+def overtaking_keys(event: Event) -> list[tuple[Kind, str]]:
+    """Kinds and keys of the receipts that say more than this one, of the same message and participant.
 
     `sent` < `delivered` < `read`: once a higher one has come, a lower one tells nothing (Cloud itself leaves out
     `delivered` where `read` comes at the same time).
@@ -213,7 +214,7 @@ def overtaking_keys(event: Event) -> list[str]:
     if not event.key or event.kind not in _OVERTAKEN_BY:
         return []
     base = event.key[: -len(event.kind.label)]
-    return [base + kind.label for kind in _OVERTAKEN_BY[event.kind]]
+    return [(kind, base + kind.label) for kind in _OVERTAKEN_BY[event.kind]]
 
 
 def _select(body: bytes, wanted: set[Place]) -> bytes:

@@ -2,7 +2,7 @@
 
 A receipt that is not admitted ends at once, with outcome `shed` and a reason; what it said is in the ledger.
 Reasons, in the order they are asked: the event webhook is off; whoever pushed the message wants no such receipt; the
-operator's policy drops its class; pressure sheds its class; a receipt that says more has come already (folded).
+operator's policy drops its class; pressure sheds its class; a receipt that says more has come already and goes on (folded).
 """
 
 import enum
@@ -40,13 +40,15 @@ _MASKS_PASS: Final = {
 
 def receipt_class(event: Event) -> ReceiptClass | None:
     """The class of a receipt on the ladder; None for what has no place there."""
-    if event.cls is not InboundClass.RECEIPT:
-        return None
-    if event.kind is Kind.SENT:
+    return _class_of(event.kind, is_group=event.is_group) if event.cls is InboundClass.RECEIPT else None
+
+
+def _class_of(kind: Kind, *, is_group: bool) -> ReceiptClass:
+    if kind is Kind.SENT:
         return ReceiptClass.SENT
-    if event.kind is Kind.READ:
-        return ReceiptClass.GROUP_READ if event.is_group else ReceiptClass.READ
-    return ReceiptClass.GROUP_DELIVERED if event.is_group else ReceiptClass.DELIVERED
+    if kind is Kind.READ:
+        return ReceiptClass.GROUP_READ if is_group else ReceiptClass.READ
+    return ReceiptClass.GROUP_DELIVERED if is_group else ReceiptClass.DELIVERED
 
 
 class Drop(msgspec.Struct, frozen=True):
@@ -85,7 +87,7 @@ class Gatekeeper:
             return None
         if self._is_off:
             return Reason.OFF
-        if event.message_id and self._is_masked(event):
+        if self._is_masked(event, event.kind):
             return Reason.MASK
         cls = receipt_class(event)
         if cls is None:
@@ -95,17 +97,31 @@ class Gatekeeper:
         if treatment is Treatment.DROP:
             return Reason.POLICY if ladder.is_dropped_by_policy(cls) else Reason.OVERLOAD
         would = ladder.would(cls)
-        is_overtaken = would >= Treatment.FOLD and any(map(self._is_known, overtaking_keys(event)))
+        is_overtaken = would >= Treatment.FOLD and self._is_overtaken(event)
         if counts_dry and would > treatment:
-            self._count_dry(treatment, would, is_overtaken)
+            self._count_dry(cls, treatment, would, is_overtaken=is_overtaken)
         return Reason.FOLDED if is_overtaken and treatment >= Treatment.FOLD else None
 
-    def _is_masked(self, event: Event) -> bool:
-        passes = _MASKS_PASS.get(ReceiptMask(self._mask_of(event.message_id)))
-        return passes is not None and event.kind not in passes and event.kind is not Kind.OTHER
+    def _is_overtaken(self, event: Event) -> bool:
+        """Whether a receipt that says more has come and goes on: folded into one that doesn't, both would be lost."""
+        return any(
+            self._is_known(key)
+            and self.ladder.treatment(_class_of(kind, is_group=event.is_group)) is not Treatment.DROP
+            and not self._is_masked(event, kind)
+            for kind, key in overtaking_keys(event)
+        )
 
-    def _count_dry(self, treatment: Treatment, would: Treatment, is_overtaken: bool) -> None:
-        for step in Treatment:
+    def _is_masked(self, event: Event, kind: Kind) -> bool:
+        """Whether the sender of the message that `event` is about wants no receipts of a kind."""
+        if not event.message_id or kind is Kind.OTHER:
+            return False
+        passes = _MASKS_PASS.get(ReceiptMask(self._mask_of(event.message_id)))
+        return passes is not None and kind not in passes
+
+    def _count_dry(
+        self, cls: ReceiptClass, treatment: Treatment, would: Treatment, *, is_overtaken: bool
+    ) -> None:
+        for step in self.ladder.steps(cls):
             if treatment < step <= would and (step is not Treatment.FOLD or is_overtaken):
                 self.would_have[LIMITERS[step]] += 1
 

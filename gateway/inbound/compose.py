@@ -23,6 +23,13 @@ class Parcel(msgspec.Struct):
     records: list[InboundRecord]
     body: bytes | None
     drops: list[Drop] = []
+    old: int = 0
+    """Receipts in it that are beyond their age, and go all the same because that limit runs dry."""
+
+    @property
+    def is_digest(self) -> bool:
+        """Whether the body is one of ours, which tells of receipts by their number."""
+        return self.body is not None and any(drop.reason is Reason.DIGESTED for drop in self.drops)
 
     def books(self, outcome: Outcome = Outcome.DELIVERED) -> list[BookEntry]:
         """What the books say once it has ended, with `outcome` for what it carried."""
@@ -51,6 +58,8 @@ class Sorted(msgspec.Struct):
     drops: list[Drop]
     is_batched: bool
     """It may go together with others, or need not go at all."""
+    old: int = 0
+    """Events that a dry run of the age limit lets pass."""
 
 
 class Composer:
@@ -59,12 +68,12 @@ class Composer:
     def __init__(
         self,
         gatekeeper: Gatekeeper,
-        tally_of: Callable[[str], Tally],
+        tally_of: Callable[[str], Tally | None],
         age_max_ms: int = 0,
         *,
         drops_old: bool = True,
     ) -> None:
-        """`tally_of` a WhatsApp message id has the counts of all its receipts so far.
+        """`tally_of` a WhatsApp message id has the counts of all its receipts so far; None: they are not known any more.
 
         Receipts that came more than `age_max_ms` ago are not forwarded any more (0: whatever their age), or with
         `drops_old` false only counted.
@@ -97,19 +106,24 @@ class Composer:
 
     def _place(self, event: Event, found: Sorted, is_old: bool) -> None:
         cls = receipt_class(event)
-        would_have = self._gatekeeper.would_have
         if is_old and cls is not None:
             if self._drops_old:
                 found.drops.append(Drop(event, Reason.AGE))
                 return
-            would_have["age"] += 1
+            found.old += 1
         reason = self._gatekeeper.reason_to_drop(event, counts_dry=False)
         if reason is not None:
             found.drops.append(Drop(event, reason))
-        elif event.message_id and self._treatment(event) is Treatment.DIGEST:
+        elif self._treatment(event) is Treatment.DIGEST and self._may_digest(event, found.record):
             found.digested.append(event)
         else:
             found.kept.append(event)
+
+    def _may_digest(self, event: Event, record: InboundRecord) -> bool:
+        """Not what the backend refused as a digest, nor what the ledger has forgotten: its counts would go back."""
+        return (
+            not record.goes_alone and bool(event.message_id) and self._tally_of(event.message_id) is not None
+        )
 
     def _treatment(self, event: Event) -> Treatment:
         """What is done to an event; failures and what is not known are forwarded each for itself."""
@@ -117,7 +131,7 @@ class Composer:
         return Treatment.FORWARD if cls is None else self._gatekeeper.ladder.treatment(cls)
 
     def compose(self, batch: Iterable[Sorted]) -> list[Parcel]:
-        """The parcels of records that were taken together."""
+        """The parcels of records that were taken together; last the one that needs no request."""
         silent, digest, joint = Parcel([], None), Parcel([], None), Parcel([], None)
         body = Batch()
         tallies: dict[str, Tally] = {}
@@ -134,21 +148,22 @@ class Composer:
                 last = found
             else:
                 parcels.append(alone(found))
-        if silent.records:
-            parcels.append(silent)
         if digest.records:
             digest.body = digest_body(tallies)
             parcels.append(digest)
         if last is not None:
             joint.body = body.body()
             parcels.append(alone(last) if len(joint.records) == 1 else joint)
+        if silent.records:
+            parcels.append(silent)
         return parcels
 
     def _tally(self, found: Sorted, tallies: dict[str, Tally]) -> None:
         for event in found.digested:
             if event.message_id not in tallies:
                 tally = self._tally_of(event.message_id)
-                tally.group = event.lane
+                assert tally is not None, "it was there when the record was sorted, without a wait between"
+                tally.group = event.lane if event.is_group else None
                 tallies[event.message_id] = tally
 
 
@@ -156,13 +171,14 @@ def alone(found: Sorted) -> Parcel:
     """A record as a request of its own; byte for byte where nothing is left out."""
     record = found.record
     if _wanted(found) is None:
-        return Parcel([record], record.body)
+        return Parcel([record], record.body, old=found.old)
     part = split(record.body, found.kept, found.total)[0]
-    return Parcel([record], part.body, found.drops)
+    return Parcel([record], part.body, found.drops, found.old)
 
 
 def _put(parcel: Parcel, found: Sorted) -> None:
     parcel.records.append(found.record)
+    parcel.old += found.old
     parcel.drops += found.drops
     parcel.drops += [Drop(event, Reason.DIGESTED) for event in found.digested]
 

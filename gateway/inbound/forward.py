@@ -6,16 +6,19 @@ one never touches the other, even where both are the same server.
 
 import logging
 import random
-from collections.abc import Mapping
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 from gateway._fast.histogram import LatencyHistogram
 from gateway.clock import NS_PER_MS, Clock
 from gateway.errors import StoreError
 from gateway.events import InboundClass, InboundRecord, Outcome
 from gateway.inbound.compose import Parcel
+from gateway.inbound.destination import Backend, BackendAnswer, ReplySink
 from gateway.inbound.gate import Gate, Passage
-from gateway.inbound.picks import Picks
+from gateway.inbound.limit import Sign
+from gateway.inbound.picks import Pick, Picks
+from gateway.inbound.signature import Signer
 from gateway.inbound.stamps import stamps
 from gateway.inbound.verdict import Verdict, judge, load_sign, retry_after_ms
 from gateway.store.backlog import Backlog
@@ -27,36 +30,11 @@ log = logging.getLogger(__name__)
 WORKERS_SHARE: Final = 2
 """Workers for each place at the destination: one waits for the disk while another uses the place."""
 
+GONE: Final = "gone"
+"""Why a gate is closed after a 410."""
+
 ANSWER_KEPT_BYTES: Final = 4096
 """Of the answer to a parked record."""
-
-
-class BackendAnswer:
-    """What the backend said; `status` None when it said nothing."""
-
-    __slots__ = ("body", "error", "retry_after", "status")
-
-    def __init__(
-        self, status: int | None, body: bytes = b"", retry_after: str | None = None, error: str = ""
-    ) -> None:
-        self.status = status
-        self.body = body
-        self.retry_after = retry_after
-        self.error = error
-
-
-class Backend(Protocol):
-    """How a destination is called."""
-
-    async def post(self, body: bytes, headers: Mapping[str, str]) -> BackendAnswer:
-        """POST `body`, with `headers` beside the backend's own. Never raises but on cancellation."""
-
-
-class ReplySink(Protocol):
-    """Who takes the instant replies. Handed in, because inbound does not know outbound."""
-
-    def add_replies(self, record: InboundRecord, answer: bytes, change: Change) -> None:
-        """Put the replies in `answer` to `record` into `change`, which also settles the record."""
 
 
 class Forwarder:
@@ -75,8 +53,11 @@ class Forwarder:
         books: Books,
         clock: Clock,
         rng: random.Random,
+        *,
+        attempts_max: int = 50,
+        signer: Signer | None = None,
     ) -> None:
-        """`picks` gives the work, of `backlog` and through `gate`."""
+        """`picks` gives the work, of `backlog` and through `gate`. A record is given up after `attempts_max`."""
         self.name = name
         self.backlog = backlog
         self.gate = gate
@@ -95,6 +76,10 @@ class Forwarder:
         """Who takes instant replies; None where answers carry none."""
         self._clock = clock
         self._rng = rng
+        self._attempts_max = attempts_max
+        self._signer = signer or Signer(store.send_id)
+        self.on_gone: Callable[[], None] = lambda: None
+        """Called when the destination has said that it is gone, and `gate` is closed for it."""
         self._is_draining = False
 
     def drain(self) -> None:
@@ -118,25 +103,32 @@ class Forwarder:
             elif self.gate.opens_at_ns(now_ns) > now_ns:
                 await self.gate.wait()
             else:
-                pick = self._picks.take()
-                for parcel in pick.parcels:
-                    await self._bring(parcel, is_retry=pick.is_retry)
+                await self._bring(self._picks.take())
 
-    async def _bring(self, parcel: Parcel, *, is_retry: bool) -> None:
-        """Carry a parcel as soon as the gate is open. Draining leaves it where it is, on disk."""
-        if parcel.body is None:
-            await self._settle(parcel, Change(inbound_done=parcel.records))
-            return
-        while (now_ns := self._clock.now_ns()) < self.gate.opens_at_ns(now_ns):
-            if self._is_draining:
+    async def _bring(self, pick: Pick) -> None:
+        """Carry one parcel after the other, each as soon as the gate is open. Draining leaves them on disk."""
+        parcels = pick.parcels
+        while parcels:
+            now_ns = self._clock.now_ns()
+            first, *others = parcels
+            if first.body is None:
+                await self._settle(first, Change(inbound_done=first.records))
+            elif self.gate.opens_at_ns(now_ns) <= now_ns:
+                await self._carry(first, first.body, self.gate.enter(now_ns, is_retry=pick.is_retry))
+            elif self._is_draining:
                 return
-            await self.gate.wait()
-        await self._carry(parcel, parcel.body, self.gate.enter(now_ns, is_retry=is_retry))
+            else:
+                await self.gate.wait()
+                others = parcels
+            # A request takes its time: what was right before it may not be so any more.
+            parcels = self._picks.again(others)
 
     # -- carrying it
 
     async def _carry(self, parcel: Parcel, body: bytes, passage: Passage) -> None:
-        answer = await self._backend.post(body, stamps(parcel.records, self._clock.wall_ms()))
+        wall_ms = self._clock.wall_ms()
+        signed = self._signer.headers([record.seq for record in parcel.records], body, wall_ms)
+        answer = await self._backend.post(body, {**stamps(parcel.records, wall_ms), **signed})
         verdict = judge(answer.status)
         self.verdicts[verdict] += 1
         if verdict is Verdict.DELIVERED:
@@ -145,8 +137,10 @@ class Forwarder:
         elif verdict is Verdict.PARK:
             self._succeed(passage)
             await self._refused(parcel, answer)
+        elif verdict is Verdict.GONE:
+            self._gone(parcel, answer, passage)
         else:
-            self._retry(parcel, answer, verdict, passage)
+            await self._give_up(self._retry(parcel, answer, verdict, passage), answer)
 
     def _succeed(self, passage: Passage) -> None:
         if self.gate.succeed(passage, self._clock.now_ns()):
@@ -166,22 +160,50 @@ class Forwarder:
         await self._settle(parcel, change)
 
     async def _refused(self, parcel: Parcel, answer: BackendAnswer) -> None:
-        """The backend refuses the body for good: park it; of several, find out which it is."""
-        if len(parcel.records) > 1:
-            log.info("backend refuses a batch, its receipts go alone", extra=self._said(answer))
+        """The backend refuses the body for good: park it; of several, find out which it is.
+
+        A digest is not what the node has sent, so nothing is parked for it: its receipts go as they came.
+        """
+        if len(parcel.records) > 1 or parcel.is_digest:
+            what = "digest" if parcel.is_digest else "batch"
+            log.info("backend refuses a %s, its receipts go alone", what, extra=self._said(answer))
             for record in parcel.records:
                 record.goes_alone = True
                 self.backlog.defer(record, self._clock.now_ns())
             return
-        (record,) = parcel.records
-        reason = f"HTTP {answer.status}"
+        await self._park(parcel.records[0], answer.reason, answer)
+
+    async def _give_up(self, records: list[InboundRecord], answer: BackendAnswer) -> None:
+        """Records that have spent their attempts: they are parked, and receipts expire, which nobody would send again."""
+        receipts = [record for record in records if record.cls is InboundClass.RECEIPT]
+        if receipts:
+            extra = {**self._said(answer), "records": len(receipts)}
+            log.warning("receipts have spent their attempts, expired", extra=extra)
+            await self._settle(Parcel(receipts, None), Change(inbound_done=receipts), Outcome.EXPIRED)
+        for record in records:
+            if record.cls is not InboundClass.RECEIPT:
+                await self._park(record, f"{answer.reason} (attempt {record.attempts})", answer)
+
+    async def _park(self, record: InboundRecord, reason: str, answer: BackendAnswer) -> None:
         log.warning(
-            "backend refuses a body for good, parked",
+            "message can't be delivered, parked",
             extra={"destination": self.name, "seq": record.seq, "reason": reason},
         )
         parked = Parked(record, reason, answer.body[:ANSWER_KEPT_BYTES], self._clock.wall_ms())
         whole = Parcel([record], record.body)
         await self._settle(whole, Change(parked=[parked]), Outcome.FAILED)
+
+    def _gone(self, parcel: Parcel, answer: BackendAnswer, passage: Passage) -> None:
+        """Nobody is there any more (410): nothing goes to this destination until an operator says so. No attempt is spent."""
+        now_ns = self._clock.now_ns()
+        self.gate.fail(passage, now_ns, Sign.NEITHER, 0, shows_trouble=False)
+        for record in parcel.records:
+            self.backlog.defer(record, now_ns)
+        if GONE in self.gate.closed_by:
+            return
+        self.gate.close(GONE)
+        log.error("backend says that the destination is gone, it is paused", extra=self._said(answer))
+        self.on_gone()
 
     async def _settle(self, parcel: Parcel, change: Change, outcome: Outcome = Outcome.DELIVERED) -> None:
         """Settle what a parcel carried, with `outcome`, and what it left out."""
@@ -200,27 +222,38 @@ class Forwarder:
         except StoreError:
             return  # the records stay taken and on disk; the process is about to end
 
-    def _retry(self, parcel: Parcel, answer: BackendAnswer, verdict: Verdict, passage: Passage) -> None:
+    def _retry(
+        self, parcel: Parcel, answer: BackendAnswer, verdict: Verdict, passage: Passage
+    ) -> list[InboundRecord]:
+        """Put the records off; those that have spent their last attempt are the answer, and still taken."""
         now_ns = self._clock.now_ns()
         asked_ms = retry_after_ms(answer.retry_after, self._backoff_max_ms)
         attempts = max(record.attempts for record in parcel.records)
         is_first_failure = attempts == 0
         if verdict is Verdict.RETRY:
             attempts += 1
+            # Where the destination is not just overloaded, one of a batch may be the trouble: it must not hold the others.
+            is_suspect = not is_first_failure and load_sign(answer.status) is Sign.NEITHER
+            # While the breaker is open, and where nothing was sent, it is not the record's fault: no attempt is spent.
+            is_spent = answer.was_sent and self.gate.breaker.state == "closed"
             for record in parcel.records:
-                record.attempts += 1
+                record.attempts += is_spent
+                record.goes_alone |= is_suspect
         else:
             asked_ms = asked_ms or self._backoff_min_ms
         # A record that fails again and again may be the trouble itself: it must not close the destination
         # for all others.
-        shows_trouble = is_first_failure or asked_ms > 0
+        shows_trouble = is_first_failure or asked_ms > 0 or not answer.was_sent
         ceiling_ms = min(self._backoff_min_ms << min(attempts, 20), self._backoff_max_ms)
         wait_ms = max(asked_ms, self._rng.randint(0, ceiling_ms))
+        exhausted = [record for record in parcel.records if record.attempts >= self._attempts_max]
         for record in parcel.records:
-            self.backlog.defer(record, now_ns + wait_ms * NS_PER_MS)
+            if record.attempts < self._attempts_max:
+                self.backlog.defer(record, now_ns + wait_ms * NS_PER_MS)
         sign = load_sign(answer.status)
         if self.gate.fail(passage, now_ns, sign, asked_ms, shows_trouble=shows_trouble):
             log.warning("backend is in trouble, waiting", extra=self._said(answer))
+        return exhausted
 
     def _said(self, answer: BackendAnswer) -> dict[str, object]:
         return {"destination": self.name, "status": answer.status, "error": answer.error}

@@ -1,10 +1,10 @@
-"""Whether a request may go to a destination now: its breaker, its concurrency limit, the backend's rate, in this order.
+"""Whether a request may go to a destination now: an operator, its concurrency limit, its breaker, the backend's rate.
 
 Each destination has a gate of its own; all they share is the rate, and of that events take only what messages leave.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway._fast.bucket import NEVER_NS
 from gateway.clock import Clock
@@ -12,6 +12,10 @@ from gateway.inbound.breaker import Breaker
 from gateway.inbound.limit import ConcurrencyLimit, Sign, Ticket
 from gateway.inbound.rate import BackendRate
 from gateway.inbound.turnstile import Turnstile
+
+SUSPECTS: Final = 10
+"""Failures in a row, of records that have failed before, that are still taken for the records' own. More are the
+destination: where all that waits is one contact's, only one record is tried, and must not spend all its attempts on it."""
 
 
 class Passage(NamedTuple):
@@ -42,12 +46,24 @@ class Gate:
         self.breaker = breaker
         self.limit = limit
         self.would_have = 0
+        self.closed_by: set[str] = set()
+        """The reasons for which nobody gets through at all; while there is none, it is open as the others say."""
         self._rate = rate
         self._yields_to = yields_to
         self._is_dry_run = is_dry_run
         self._retries = 0
+        self._fails_in_a_row = 0
         self._was_retry = False
         self._turnstile = Turnstile(self.opens_at_ns, clock)
+
+    def close(self, reason: str) -> None:
+        """Let nobody through until `reopen`. Requests under way go on."""
+        self.closed_by.add(reason)
+
+    def reopen(self, reason: str) -> None:
+        """This reason is gone."""
+        self.closed_by.discard(reason)
+        self.let_all()
 
     # -- before
 
@@ -63,7 +79,7 @@ class Gate:
         return self._rate is not None and self._opens_without_rate_ns(now_ns) <= now_ns
 
     def _opens_without_rate_ns(self, now_ns: int) -> int:
-        if self._current_limit() <= self.limit.in_flight:
+        if self.closed_by or self._current_limit() <= self.limit.in_flight:
             return NEVER_NS
         if self.breaker.may_pass(now_ns):
             return now_ns
@@ -113,6 +129,7 @@ class Gate:
     def succeed(self, passage: Passage, now_ns: int) -> bool:
         """The destination answered as it should; whether that ends a time of trouble."""
         was_closed = self.breaker.state == "closed"
+        self._fails_in_a_row = 0
         self.breaker.succeed()
         self._leave(passage, now_ns, Sign.WELL)
         return not was_closed
@@ -131,6 +148,9 @@ class Gate:
         `shows_trouble`: the failure is the destination's, and not one of this record, which may be the trouble itself.
         """
         was_open = self.breaker.state != "closed"
+        self._fails_in_a_row += 1
+        # Nobody gets through any more: then it is not a few records.
+        shows_trouble = shows_trouble or self._fails_in_a_row > SUSPECTS
         if shows_trouble or passage.is_probe:
             self.breaker.fail(now_ns, retry_after_ms, is_probe=passage.is_probe)
         # A probe alone was not too many at once: when a dead backend is back, it gets as many as before.

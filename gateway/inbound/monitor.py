@@ -1,10 +1,13 @@
 """Looks at the pressure ten times a second while there is something to look at, and never when idle.
 
-Whoever brings work calls `wake`. The monitor sleeps again once nothing waits and the ladder has stood still for a while.
+Whoever brings work calls `wake`. The monitor sleeps again once nothing waits and the ladder has stood still for a while;
+on a rung it looks now and then all the same: what presses may go without a webhook, as when the disk is cleaned up, and
+the next receipt must not be shed for what was.
 What is shed is told here too: one line a class and second at most, with the number.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -18,6 +21,9 @@ log = logging.getLogger(__name__)
 
 QUIET_LOOKS: Final = 30
 """Looks without change before sleep: longer than the ladder takes for a step down."""
+
+PRESSED_SLEEP_S: Final = 10.0
+"""Longest sleep on a rung."""
 
 _TOLD: Final = (Reason.OVERLOAD, Reason.AGE)
 """What the operator did not ask for; masks and policies do as they were told."""
@@ -56,15 +62,20 @@ class Monitor:
 
     async def work(self) -> None:
         """Look, until cancelled."""
-        self._quiet = QUIET_LOOKS
+        self._quiet = 1  # what a start finds on disk is work that no webhook brings
         while True:
             if self._quiet >= QUIET_LOOKS:
-                self._awake.clear()
-                await self._awake.wait()
+                await self._sleep()
             due_ns = self._clock.now_ns() + INTERVAL_NS
             await asyncio.sleep(INTERVAL_NS / NS_PER_S)
             now_ns = self._clock.now_ns()
             self.look((now_ns - due_ns) / NS_PER_MS, now_ns)
+
+    async def _sleep(self) -> None:
+        self._awake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if self._ladder.is_at_rest else PRESSED_SLEEP_S):
+                await self._awake.wait()
 
     def look(self, late_ms: float, now_ns: int) -> None:
         """One look, `late_ms` later than it was meant to be."""

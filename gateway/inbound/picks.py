@@ -6,12 +6,12 @@ A pick is taken from the backlog only when the gate is open, so a record is neve
 import asyncio
 from typing import Final, NamedTuple, Protocol
 
-from gateway.clock import Clock
+from gateway.clock import NS_PER_MS, NS_PER_S, Clock
 from gateway.events import InboundClass, InboundRecord
 from gateway.inbound.admit import Gatekeeper
 from gateway.inbound.compose import Composer, Parcel, Sorted
+from gateway.inbound.early import EarlyReceipts
 from gateway.inbound.gate import Gate
-from gateway.overload.ladder import ReceiptClass, Treatment
 from gateway.overload.waits import LeastWait
 from gateway.store.backlog import ALL_CLASSES, Backlog
 
@@ -28,6 +28,9 @@ class Pick(NamedTuple):
     is_retry: bool
 
 
+NOTHING: Final = Pick([], is_retry=False)
+
+
 class Picks(Protocol):
     """Where a forwarder gets its work."""
 
@@ -35,7 +38,10 @@ class Picks(Protocol):
         """Whether `take` has something to give."""
 
     def take(self) -> Pick:
-        """The next work; there must be some."""
+        """The next work; none where all that was ready waits for something else."""
+
+    def again(self, parcels: list[Parcel]) -> list[Parcel]:
+        """What `parcels`, which had to wait, are made of now: in the meantime they may have been overtaken."""
 
     def ended(self, parcel: Parcel) -> None:
         """A parcel's end is on disk."""
@@ -64,21 +70,46 @@ class Singles:
         return any(self._backlog.depth(cls) for cls in InboundClass if allowed >> cls & 1)
 
     def take(self) -> Pick:
-        record, is_retry = self.take_of(ALL_CLASSES)
+        taken = self.take_of(ALL_CLASSES)
+        if taken is None:
+            return NOTHING
+        record, is_retry = taken
         return Pick([Parcel([record], record.body)], is_retry)
+
+    def again(self, parcels: list[Parcel]) -> list[Parcel]:
+        return parcels
 
     def ended(self, parcel: Parcel) -> None:
         assert not parcel.drops, "a single leaves nothing out"
 
-    def take_of(self, allowed: int) -> tuple[InboundRecord, bool]:
-        """The next record of the classes allowed, and whether it has been tried before."""
+    def take_of(self, allowed: int) -> tuple[InboundRecord, bool] | None:
+        """The next record of the classes allowed, and whether it has been tried before; None: there is none."""
         delayed = self._backlog.delayed()
         record = self._backlog.take(allowed, prefers_fresh=self._gate.prefers_fresh)
-        assert record is not None, "it was ready a moment ago"
+        if record is None:
+            return None
         is_retry = self._backlog.delayed() < delayed
         if not is_retry:
-            self._waits.note(self._clock.wall_ms() - record.received_ms)
+            self._note_wait(record)
         return record, is_retry
+
+    def take_receipt(self, *, is_retry: bool) -> InboundRecord | None:
+        """One more receipt of the same sort: given back and due again, or never given out; None where there is none."""
+        if is_retry:
+            return self._backlog.take(_RECEIPTS) if self._backlog.has_due(InboundClass.RECEIPT) else None
+        delayed = self._backlog.delayed()
+        record = self._backlog.take(_RECEIPTS, prefers_fresh=True)
+        if record is not None and self._backlog.delayed() < delayed:
+            self._backlog.defer(record, self._clock.now_ns())
+            return None
+        if record is not None:
+            self._note_wait(record)
+        return record
+
+    def _note_wait(self, record: InboundRecord) -> None:
+        """A probe of a destination in trouble has got nowhere yet, so its wait is not over."""
+        if self._gate.breaker.state == "closed":
+            self._waits.note(self._clock.wall_ms() - record.received_ms)
 
 
 class BatchBounds(NamedTuple):
@@ -100,15 +131,21 @@ class Batches:
         gatekeeper: Gatekeeper,
         bounds: BatchBounds,
         clock: Clock,
+        early: EarlyReceipts | None = None,
     ) -> None:
+        """`early` holds receipts back whose send has no name yet; without one none are."""
         self._singles = singles
         self._backlog = backlog
         self._composer = composer
         self._gatekeeper = gatekeeper
         self._ladder = gatekeeper.ladder
         self._bounds = bounds
+        self._early = EarlyReceipts(backlog, clock) if early is None else early
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
+        self._first_ms = -1
+        """When the receipt that waits for others was accepted."""
+        self._lingers_until_ns = 0
 
     def has_next(self) -> bool:
         """Receipts that a policy batches wait for company, as long as they are few and young and nothing presses."""
@@ -120,48 +157,73 @@ class Batches:
         depth = self._backlog.depth(InboundClass.RECEIPT)
         if not depth or not self._ladder.is_at_rest or self._backlog.has_due(InboundClass.RECEIPT):
             return False
-        if depth >= self._bounds.receipts or not self._is_any_batched():
+        # The bytes of what is under way count too: then a batch goes a little early.
+        is_full = depth >= self._bounds.receipts or self._backlog.memory_bytes >= self._bounds.size_bytes
+        if is_full or not self._ladder.batches_at_rest:
             return False
-        oldest_ms = self._backlog.first_stamp(InboundClass.RECEIPT)
-        left_ms = oldest_ms + self._bounds.delay_ms - self._clock.wall_ms()
-        # A wall clock that stepped back must not make them wait longer than they may.
-        left_ms = min(left_ms, self._bounds.delay_ms)
-        if left_ms <= 0:
+        self._note_first()
+        left_ns = self._lingers_until_ns - self._clock.now_ns()
+        if left_ns <= 0:
             return False
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(left_ms / 1000, self._on_timer)
+            self._timer = asyncio.get_running_loop().call_later(left_ns / NS_PER_S, self._on_timer)
         return True
+
+    def _note_first(self) -> None:
+        """Say until when the first may wait: once, since a wall clock that stepped back would let it wait for ever."""
+        first_ms = self._backlog.first_stamp(InboundClass.RECEIPT)
+        if first_ms == self._first_ms:
+            return
+        self._first_ms = first_ms
+        waited_ms = max(0, self._clock.wall_ms() - first_ms)
+        left_ms = max(0, self._bounds.delay_ms - waited_ms)
+        self._lingers_until_ns = self._clock.now_ns() + left_ms * NS_PER_MS
 
     def _on_timer(self) -> None:
         self._timer = None
         self._backlog.wake_all()
 
-    def _is_any_batched(self) -> bool:
-        return any(self._ladder.treatment(cls) >= Treatment.BATCH for cls in ReceiptClass)
-
     def take(self) -> Pick:
         allowed = ALL_CLASSES & ~_RECEIPTS if self._lingers() else ALL_CLASSES
-        first, is_retry = self._singles.take_of(allowed)
+        taken = self._singles.take_of(allowed)
+        if taken is None:
+            return NOTHING
+        first, is_retry = taken
         now_ms = self._clock.wall_ms()
         found = self._composer.sort(first, now_ms)
+        if self._early.try_hold(found):
+            return NOTHING
         if not found.is_batched:
             return Pick(self._composer.compose([found]), is_retry)
-        return Pick(self._composer.compose(self._gather(found, now_ms)), is_retry)
+        return Pick(self._composer.compose(self._gather(found, now_ms, is_retry=is_retry)), is_retry)
+
+    def again(self, parcels: list[Parcel]) -> list[Parcel]:
+        if all(parcel.body is None for parcel in parcels):
+            return parcels
+        now_ms = self._clock.wall_ms()
+        records = [record for parcel in parcels for record in parcel.records]
+        return self._composer.compose([self._composer.sort(record, now_ms) for record in records])
 
     def ended(self, parcel: Parcel) -> None:
+        self._gatekeeper.would_have["age"] += parcel.old
         for drop in parcel.drops:
             self._gatekeeper.count(drop.event, drop.reason)
 
-    def _gather(self, first: Sorted, now_ms: int) -> list[Sorted]:
-        """What goes together with `first`; what must go alone is given back, and is the next to be taken."""
+    def _gather(self, first: Sorted, now_ms: int, *, is_retry: bool) -> list[Sorted]:
+        """What goes together with `first`; what must go alone is given back, and is the next to be taken.
+
+        Retries go with retries: what has failed may be the trouble itself, and those it is put with fail with it.
+        """
         batch = [first]
         strays: list[InboundRecord] = []
         receipts, size_bytes = first.total, len(first.record.body)
         while receipts < self._bounds.receipts and size_bytes < self._bounds.size_bytes:
-            record = self._backlog.take(_RECEIPTS)
+            record = self._singles.take_receipt(is_retry=is_retry)
             if record is None:
                 break
             found = self._composer.sort(record, now_ms)
+            if self._early.try_hold(found):
+                continue
             if found.is_batched:
                 batch.append(found)
                 receipts += found.total

@@ -91,14 +91,14 @@ class ReceiptBook:
         """Which receipts of a message are wanted, a `ReceiptMask`."""
         return self.ledger.mask(self._mark(message_id))
 
-    def tally(self, message_id: str) -> Tally:
-        """The counts of all receipts of a message so far, for a digest."""
+    def tally(self, message_id: str) -> Tally | None:
+        """The counts of all receipts of a message so far, for a digest; None when it has left the ledger."""
         found = self.ledger.look(self._mark(message_id))
         if found is None:
-            return Tally("")
+            return None
         times = [at for at in (found.delivered_first_s, found.read_first_s) if at]
         last_s = max(found.delivered_last_s, found.read_last_s)
-        return Tally("", found.delivered, found.read, min(times, default=None), last_s or None)
+        return Tally(None, found.delivered, found.read, min(times, default=None), last_s or None)
 
     def look(self, message_id: str, wall_ms: int) -> Known | None:
         """What is known of a message; None when it has left the ledger, or nothing was heard of it for long."""

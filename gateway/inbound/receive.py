@@ -1,7 +1,8 @@
 """A webhook from the node: decode, drop duplicates, charge, store, and only then answer 200.
 
 The answer depends on our disk alone, never on the backend. What can't be stored is refused with 503, and the node
-keeps it: receipts first, when the ladder says so or at `RECEIPTS_FULL` of the store's bound, everything at the bound.
+keeps it: receipts first, when the ladder says so or at `RECEIPTS_FULL` of the store's bound, everything at the bound;
+the same where it is the disk that gets full (`store/room.py`).
 A receipt that is not admitted (`admit.py`) ends at once; that it came is on disk all the same, before the 200.
 What is refused has cost the number its events all the same, once, however often the node repeats it.
 """
@@ -21,6 +22,7 @@ from gateway.overload.waits import LeastWait
 from gateway.store.backlog import Backlog
 from gateway.store.books import Books, accepted_entries, outcome_entries
 from gateway.store.protocol import Change, Store
+from gateway.store.room import LOW_BYTES
 
 RECEIPTS_FULL: Final = 0.95
 """Share of the store's bound at which receipts are refused whatever the ladder says: the last belongs to messages."""
@@ -87,6 +89,8 @@ class Receiver:
         """Of events that were refused, and charged when they came first."""
         self.waits = LeastWait()
         """For the disk, in ms."""
+        self.free_bytes: Callable[[], int] = lambda: LOW_BYTES
+        """What the disk has left for the store."""
         self.on_webhook: Callable[[], None] = lambda: None
         """Called for each."""
         self.pending = 0
@@ -137,11 +141,13 @@ class Receiver:
     def _refusal(self, events: list[Event]) -> str | None:
         if self.pending >= PENDING_MAX:
             return "disk_slow"
-        used = self._store.used_bytes()
+        used, free = self._store.used_bytes(), self.free_bytes()
         if used >= self._store_max_bytes:
             return "store_full"
+        if not free:
+            return "disk_full"
         ladder = self._gatekeeper.ladder
-        is_nearly_full = used >= self._store_max_bytes * RECEIPTS_FULL
+        is_nearly_full = used >= self._store_max_bytes * RECEIPTS_FULL or free < LOW_BYTES
         if not (is_nearly_full or ladder.would_refuse):
             return None
         if any(event.cls is not InboundClass.RECEIPT for event in events):

@@ -14,13 +14,15 @@ class Verdict(enum.Enum):
     """The backend is in trouble: it costs an attempt and counts against its health."""
     RETRY_FREE = "retry_free"
     """The backend asks us to slow down: no attempt is spent."""
+    GONE = "gone"
+    """The backend says that the endpoint is there no more: nothing goes to it until an operator resumes it."""
     PARK = "park"
     """The backend understood the request and refuses this body: sending it again can't help."""
 
 
 _BODY_REFUSED: Final = frozenset({400, 406, 409, 411, 412, 413, 414, 415, 417, 421, 422, 431, 451})
-"""Answers that speak of this request. All others of 4xx (401, 403, 404, 405, 410 …) speak of the endpoint: a
-wrong token or a deployment in progress must not throw away every message that comes meanwhile."""
+"""Answers that speak of this request. All others of 4xx (401, 403, 404, 405 …) speak of the endpoint: a wrong
+token or a deployment in progress must not park every message that comes meanwhile."""
 
 
 def judge(status: int | None) -> Verdict:
@@ -31,6 +33,8 @@ def judge(status: int | None) -> Verdict:
         return Verdict.DELIVERED
     if status == 429:
         return Verdict.RETRY_FREE
+    if status == 410:
+        return Verdict.GONE
     return Verdict.PARK if status in _BODY_REFUSED else Verdict.RETRY
 
 

@@ -111,9 +111,22 @@ class Policies(msgspec.Struct, frozen=True, kw_only=True):
     """Whether pressure may turn a group's receipts into counts."""
 
     def least(self, cls: ReceiptClass) -> Treatment:
-        """The treatment that the policy of a class asks for."""
+        """The treatment that the policy of a class asks for. A digest has no count of `sent`: it is folded."""
         policy = self.group if cls.is_group else getattr(self, cls.label)
-        return Treatment[policy.upper()]
+        treatment = Treatment[policy.upper()]
+        is_countless = cls is ReceiptClass.SENT and treatment is Treatment.DIGEST
+        return Treatment.FOLD if is_countless else treatment
+
+    def steps(self, cls: ReceiptClass) -> tuple[Treatment, ...]:
+        """What pressure may do to a class, the least first: only receipts of groups become counts."""
+        return tuple(
+            step for step in Treatment if step is not Treatment.DIGEST or (cls.is_group and self.digests)
+        )
+
+    @property
+    def batches(self) -> bool:
+        """Whether some receipts are put together whatever the pressure."""
+        return any(Treatment.BATCH <= self.least(cls) < Treatment.DROP for cls in ReceiptClass)
 
 
 class Ladder:
@@ -124,6 +137,7 @@ class Ladder:
         self.rung = Rung.FORWARD
         self.climbs = 0
         """Steps taken upwards since the start."""
+        self.batches_at_rest = policies.batches
         self._policies = policies
         self._dry_run = dry_run
         self._high_ns = now_ns
@@ -156,6 +170,10 @@ class Ladder:
         """What would be done to them if nothing ran dry."""
         return max(self._policies.least(cls), self._pressed(cls))
 
+    def steps(self, cls: ReceiptClass) -> tuple[Treatment, ...]:
+        """What pressure may do to receipts of a class, the least first."""
+        return self._policies.steps(cls)
+
     def is_dropped_by_policy(self, cls: ReceiptClass) -> bool:
         """Whether the operator wants none of a class, whatever the pressure."""
         return self._policies.least(cls) is Treatment.DROP
@@ -178,20 +196,18 @@ class Ladder:
     def _enter(self, rung: Rung) -> None:
         self.rung = rung
         self._treatments = tuple(
-            max(self._policies.least(cls), self._done(self._pressed(cls))) for cls in ReceiptClass
+            max(self._policies.least(cls), self._done(cls, self._pressed(cls))) for cls in ReceiptClass
         )
 
     def _pressed(self, cls: ReceiptClass) -> Treatment:
         """What pressure alone does to a class."""
         if self.rung >= Rung.SHED_GROUP_READ + cls:
             return Treatment.DROP
-        highest = Treatment.DIGEST if cls.is_group and self._policies.digests else Treatment.FOLD
+        *_, highest = (step for step in self.steps(cls) if step < Treatment.DROP)
         return Treatment(min(self.rung, highest))
 
-    def _done(self, pressed: Treatment) -> Treatment:
+    def _done(self, cls: ReceiptClass, pressed: Treatment) -> Treatment:
         """The highest treatment up to `pressed` that does not run dry."""
-        return next(
-            treatment
-            for treatment in sorted(Treatment, reverse=True)
-            if treatment <= pressed and LIMITERS.get(treatment) not in self._dry_run
+        return max(
+            step for step in self.steps(cls) if step <= pressed and LIMITERS.get(step) not in self._dry_run
         )

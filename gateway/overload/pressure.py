@@ -43,7 +43,6 @@ class Cause(enum.Enum):
 GIVES_UP_DETAIL: Final = 0.45
 """What may press receipts together, but is no reason to lose one: shedding begins above it."""
 
-MESSAGE_WAIT_LIMIT_MS: Final = 60_000
 LAG_LIMIT_MS: Final = 10_000
 """Of disk and loop: what waits so long for us gives up (the time-out of the node is not documented, see there)."""
 LAG_FREE_MS: Final = 100
@@ -95,7 +94,7 @@ def causes_of(sample: Sample, receipts_wait_max_ms: int) -> Mapping[Cause, float
     """The figure of each cause, in [0, 1]."""
     return {
         Cause.RECEIPT_WAIT: of_time(sample.receipt_wait_ms, receipts_wait_max_ms),
-        Cause.MESSAGE_WAIT: min(GIVES_UP_DETAIL, of_time(sample.message_wait_ms, MESSAGE_WAIT_LIMIT_MS)),
+        Cause.MESSAGE_WAIT: min(GIVES_UP_DETAIL, of_time(sample.message_wait_ms, receipts_wait_max_ms)),
         Cause.STORE_LAG: of_time(sample.store_lag_ms - LAG_FREE_MS, LAG_LIMIT_MS),
         Cause.LOOP_LAG: of_time(sample.loop_lag_ms - LAG_FREE_MS, LAG_LIMIT_MS),
         Cause.QUEUE: of_fill(sample.queue_fill, 0.25, 1.0) * GIVES_UP_DETAIL / 2,

@@ -1,0 +1,48 @@
+"""A destination of the backend as a forwarder sees it: what is asked of it, and what it says."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from gateway.events import InboundRecord
+from gateway.store.protocol import Change
+
+
+class BackendAnswer:
+    """What the backend said; `status` None when it said nothing."""
+
+    __slots__ = ("body", "error", "retry_after", "status", "was_sent")
+
+    def __init__(
+        self,
+        status: int | None,
+        body: bytes = b"",
+        retry_after: str | None = None,
+        error: str = "",
+        *,
+        was_sent: bool = True,
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.retry_after = retry_after
+        self.error = error
+        self.was_sent = was_sent
+        """False when the request certainly did not reach the backend."""
+
+    @property
+    def reason(self) -> str:
+        """It in a few words."""
+        return f"no answer: {self.error}" if self.status is None else f"HTTP {self.status}"
+
+
+class Backend(Protocol):
+    """How a destination is called."""
+
+    async def post(self, body: bytes, headers: Mapping[str, str]) -> BackendAnswer:
+        """POST `body`, with `headers` beside the backend's own. Never raises but on cancellation."""
+
+
+class ReplySink(Protocol):
+    """Who takes the instant replies. Handed in, because inbound does not know outbound."""
+
+    def add_replies(self, record: InboundRecord, answer: bytes, change: Change) -> None:
+        """Put the replies in `answer` to `record` into `change`, which also settles the record."""
