@@ -1,130 +1,156 @@
-"""The push API's decisions: who may push, what a request must look like, and that it is stored before 2xx."""
+"""Sends on their way in: what a request must look like, whether there is room, and that it is stored before 2xx."""
 
-import asyncio
-import hmac
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Sequence
 from typing import Final
 
-import orjson
+import msgspec
 
 from gateway.clock import Clock
 from gateway.dialects.dialect import Dialect, Push, Refusal
 from gateway.errors import StoreError
-from gateway.events import Kind, SendClass, SendRecord
-from gateway.outbound.options import Options, read_class, read_options
-from gateway.store.backlog import Backlog
+from gateway.events import Kind, OnUncertain, SendClass, SendRecord
+from gateway.outbound.answers import Refusals, Refused
+from gateway.outbound.options import Options
+from gateway.outbound.queue import SendQueue
+from gateway.outbound.waits import Waits
 from gateway.store.books import Books, accepted_entries
-from gateway.store.protocol import Change, SendStatus, Store
+from gateway.store.protocol import Change, Store, StoredKey
+from gateway.store.room import LOW_BYTES
 
 PUSHES_FULL: Final = 0.75
 """Share of the store's bound at which pushes are refused: the rest belongs to what comes in."""
 
-RETRY_AFTER_S: Final = 5
-"""What a push refused for a full queue is told. The queue's own rate will answer this better."""
+RETRY_NEVER_S: Final = 60.0
+"""When to come back if what waits will not move, as things are."""
 
 
-class PushAnswer:
-    """How a request of the push API is answered."""
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What is taken at most."""
 
-    __slots__ = ("body", "headers", "status")
+    store_max_bytes: int
+    queue_max: int
+    """Sends waiting, scheduled ones too."""
+    ttl_ms: int = 0
+    """Of a send whose request says nothing of it; 0: it never expires."""
+    wait_max_ms: int = 0
+    """Of the wait computed for a send; 0: however long."""
 
-    def __init__(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
-        self.status = status
-        self.body = body
-        self.headers = dict(headers or {})
+
+class Accepted(msgspec.Struct, frozen=True):
+    """What whoever pushed a send is told."""
+
+    id: str
+    position: int | None
+    """Sends before it; None: it is scheduled."""
+    eta_s: float | None
+    """Seconds until it goes, as things are; None: never."""
+
+    @property
+    def seq(self) -> int:
+        """The sequence number, which the id ends with."""
+        return int(self.id.rpartition("-")[2])
+
+    def body(self, dialect: Dialect) -> bytes:
+        """The answer to a push of one send."""
+        return dialect.accepted_body(self.id, {"position": self.position, "eta_s": self.eta_s})
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """A send that may be stored."""
+
+    record: SendRecord
+    accepted: Accepted
 
 
 class Acceptor:
-    """The door for sends."""
+    """Admits sends, and stores them."""
 
     def __init__(
         self,
         store: Store,
-        store_max_bytes: int,
-        backlog: Backlog[SendRecord],
-        queue_max: int,
-        tokens: tuple[str, ...],
+        queue: SendQueue,
+        bounds: Bounds,
         dialect: Dialect,
         books: Books,
         clock: Clock,
+        refusals: Refusals,
+        waits: Waits,
     ) -> None:
-        """`tokens` are the bearer tokens that may push; with none the door is closed."""
         self._store = store
-        self._store_max_bytes = store_max_bytes
-        self._backlog = backlog
-        self._queue_max = queue_max
-        self._tokens = [token.encode() for token in tokens]
+        self._queue = queue
+        self._bounds = bounds
         self._dialect = dialect
         self._books = books
         self._clock = clock
+        self._refusals = refusals
+        self._waits = waits
         self._entering = 0
-        self._reclassing = asyncio.Lock()
-        self.release: Callable[[int, int], None] = lambda _seq, _now_ns: None
-        """Called before a send is given another class: whoever has it in hand and has not begun gives it back."""
-        self.refused: dict[str, int] = {}
+        self.free_bytes: Callable[[], int] = lambda: LOW_BYTES
+        """What the disk has left for the store."""
+        self.on_uncertain = OnUncertain.RESEND
+        """What becomes of a send without an answer, where its request does not say."""
 
-    def authorise(self, authorization: str | None) -> PushAnswer | None:
-        """None when the header carries a token of ours, else the refusal."""
-        scheme, _, token = (authorization or "").partition(" ")
-        given = token.strip().encode(errors="surrogateescape")
-        # Every token is compared, so that the time taken tells nothing of which one is near.
-        matches = [hmac.compare_digest(given, known) for known in self._tokens]
-        if scheme.lower() == "bearer" and any(matches):
-            return None
-        details = (
-            "Invalid credentials."
-            if self._tokens
-            else "The push API is closed: GATEWAY_PUSH_TOKENS is unset."
-        )
-        return self._refuse("denied", Refusal(401, self._dialect.codes.denied, "Access denied", details))
-
-    async def accept(self, body: bytes, headers: Mapping[str, str]) -> PushAnswer:
-        """Take one send request whose sender is authorised, with what its headers ask for. Waits for the disk."""
-        codes = self._dialect.codes
-        options = read_options(headers)
-        if isinstance(options, str):
-            return self._invalid(options)
-        push = self._dialect.read_push(body)
-        if isinstance(push, Refusal):
-            return self._refuse("invalid", push)
-        if (full := self._full()) is not None:
-            return self._refuse("full", full)
-        record = self.new_record(push, body, options)
-        self._entering += 1
-        try:
-            await self._store.submit(self.add(Change(), [record]))
-        except StoreError as error:
-            refusal = Refusal(503, codes.busy, "Service not ready", str(error))
-            return self._refuse("store", refusal)
-        finally:
-            self._entering -= 1
-        return PushAnswer(202, self._dialect.accepted_body(record.id))
-
-    def refuse_large(self, limit_bytes: int) -> PushAnswer:
-        """The refusal of a body over `limit_bytes`."""
-        details = f"the body is larger than GATEWAY_PUSH_BODY_MAX, {limit_bytes} bytes"
-        return self._refuse("large", Refusal(413, self._dialect.codes.invalid, "Request too large", details))
-
-    def _invalid(self, details: str) -> PushAnswer:
-        refusal = Refusal(400, self._dialect.codes.invalid, "Parameter value is not valid", details)
-        return self._refuse("invalid", refusal)
-
-    def _full(self) -> Refusal | None:
-        waiting = self._backlog.total() + self._entering
-        if waiting >= self._queue_max:
-            return Refusal(429, self._dialect.codes.busy, "Too many requests", f"{waiting} sends are waiting")
-        if self._store.used_bytes() >= self._store_max_bytes * PUSHES_FULL:
-            return Refusal(429, self._dialect.codes.busy, "Too many requests", "the store is full")
+    def full(self, count: int = 1) -> Refused | None:
+        """Why `count` sends more are too many now; None: they are not."""
+        waiting = self._queue.total() + self._entering
+        if waiting + count > self._bounds.queue_max:
+            return self._refusals.busy("full", f"{waiting} sends are waiting")
+        if self._store.used_bytes() >= self._bounds.store_max_bytes * PUSHES_FULL:
+            return self._refusals.busy("full", "the store is full")
+        if self.free_bytes() < LOW_BYTES:
+            return self._refusals.store(StoreError("the disk is full"))
         return None
 
     def takes_replies(self) -> bool:
         """Whether instant replies are taken: as many may wait, apart from pushes, as `queue_max`."""
         reply = SendClass.REPLY
-        return self._backlog.depth(reply) + self._backlog.on_disk(reply) < self._queue_max
+        return self._queue.depth(reply) + self._queue.on_disk(reply) < self._bounds.queue_max
 
-    def new_record(self, push: Push, body: bytes, options: Options) -> SendRecord:
+    def admit(self, body: bytes, options: Options, *, ahead: int = 0, batch: str = "") -> Admitted | Refused:
+        """A send request whose shape is right and whose wait is not too long.
+
+        `ahead` sends of its batch go before it.
+        """
+        push = self._dialect.read_push(body)
+        if isinstance(push, Refusal):
+            return Refused("invalid", push)
+        now_ms = self._clock.wall_ms()
+        is_scheduled = options.not_before_ms > now_ms
+        position = None if is_scheduled else self._waits.position(options.cls) + ahead
+        if position is None:
+            eta_s = (options.not_before_ms - now_ms) / 1000
+        else:
+            eta_s = self._waits.eta_s(position, options.cls)
+            if (refused := self._refuse_wait(eta_s, self._ttl_ms(push, options))) is not None:
+                return refused
+        record = self.new_record(push, body, options, batch)
+        told_s = round(eta_s, 1) if math.isfinite(eta_s) else None
+        return Admitted(record, Accepted(record.id, position, told_s))
+
+    def _refuse_wait(self, eta_s: float, ttl_ms: int) -> Refused | None:
+        for limit_ms, what in (
+            (ttl_ms, "it expires"),
+            (self._bounds.wait_max_ms, "GATEWAY_SEND_WAIT_MAX ends"),
+        ):
+            if limit_ms and eta_s * 1000 > limit_ms:
+                is_finite = math.isfinite(eta_s)
+                would = f"would wait {eta_s:.0f} s" if is_finite else "would not go, as things are,"
+                retry_after_s = eta_s - limit_ms / 1000 if is_finite else RETRY_NEVER_S
+                details = f"the send {would} and {what} after {limit_ms / 1000:g} s"
+                return self._refusals.busy("wait", details, retry_after_s)
+        return None
+
+    def _ttl_ms(self, push: Push, options: Options) -> int:
+        return options.ttl_ms or push.ttl_ms or self._bounds.ttl_ms
+
+    def new_record(self, push: Push, body: bytes, options: Options, batch: str = "") -> SendRecord:
         """A record for a send accepted now."""
         seq = self._store.next_seq()
+        now_ms = self._clock.wall_ms()
+        is_scheduled = options.not_before_ms > now_ms
+        ttl_ms = self._ttl_ms(push, options)
+        starts_ms = options.not_before_ms if is_scheduled else now_ms
         return SendRecord(
             seq,
             self._store.send_id(seq),
@@ -132,9 +158,27 @@ class Acceptor:
             push.to,
             push.is_group,
             body,
-            self._clock.wall_ms(),
+            now_ms,
             mask=options.mask,
+            batch=batch,
+            not_before_ms=options.not_before_ms if is_scheduled else 0,
+            expires_ms=starts_ms + ttl_ms if ttl_ms else 0,
+            on_uncertain=self.on_uncertain if options.on_uncertain is None else options.on_uncertain,
+            is_scheduled=is_scheduled,
         )
+
+    async def store(self, records: list[SendRecord], keys: Sequence[StoredKey] = ()) -> Refused | None:
+        """Store sends, and the keys they came with. Waits for the disk; why it failed, if it did."""
+        change = self.add(Change(), records)
+        change.keys += keys
+        self._entering += len(records)
+        try:
+            await self._store.submit(change)
+        except StoreError as error:
+            return self._refusals.store(error)
+        finally:
+            self._entering -= len(records)
+        return None
 
     def add(self, change: Change, records: list[SendRecord]) -> Change:
         """`change`, with these sends accepted in it: they enter the books and the queue once it is on disk."""
@@ -143,79 +187,12 @@ class Acceptor:
         def on_commit() -> None:
             self._books.apply(books)
             for record in records:
-                self._backlog.push(record)
+                if record.is_scheduled:
+                    self._queue.schedule(record)
+                else:
+                    self._queue.push(record)
 
         change.sends += records
         change.books += books
         change.on_commit.append(on_commit)
         return change
-
-    async def reclass(self, send_id: str, priority: str | None) -> PushAnswer:
-        """Give a waiting send another class, for whoever is authorised. It survives retries and restarts.
-
-        409 for one that is under way at the node or has ended, 429 when the new class has no room for it.
-        """
-        codes = self._dialect.codes
-        new = read_class(priority)
-        if isinstance(new, str):
-            return self._invalid(new)
-        async with self._reclassing:
-            # One at a time: so the class that the store tells is the one it waits in.
-            status = await self._store.find_send(send_id)
-            if status is None:
-                return await self.find(send_id)
-            if status.state != "queued":
-                refusal = Refusal(409, codes.invalid, "Too late", f"the send is {status.state}")
-                return self._refuse("too_late", refusal)
-            if status.cls is not new and not self._backlog.has_room_to_move(new):
-                details = f"as many {new.label} sends as fit are in memory"
-                return self._refuse("full", Refusal(429, codes.busy, "Too many requests", details))
-            if status.cls is not new and not await self._move(status, new):
-                refusal = Refusal(409, codes.invalid, "Too late", "the send is under way")
-                return self._refuse("too_late", refusal)
-        return await self.find(send_id)
-
-    async def _move(self, status: SendStatus, new: SendClass) -> bool:
-        seq = int(status.id.rpartition("-")[2])
-        self.release(seq, self._clock.now_ns())
-        try:
-            withdrawn = self._backlog.withdraw(seq, status.cls)
-        except KeyError:
-            return False
-        moved = await self._store.reclass_send(seq, status.cls, new)
-        assert moved is not None, f"{status.id} waited in class {status.cls.label} and is not on disk there"
-        if withdrawn is not None:
-            moved.attempts = withdrawn.attempts
-            moved.is_uncertain = withdrawn.is_uncertain
-        self._backlog.reinstate(moved)
-        return True
-
-    async def find(self, send_id: str) -> PushAnswer:
-        """The status of one send, for whoever is authorised."""
-        status = await self._store.find_send(send_id)
-        if status is None:
-            refusal = Refusal(
-                404, self._dialect.codes.not_found, "Resource not found", f"no send {send_id!r}"
-            )
-            return self._refuse("not_found", refusal)
-        return PushAnswer(200, orjson.dumps(_status_object(status)))
-
-    def _refuse(self, reason: str, refusal: Refusal) -> PushAnswer:
-        self.refused[reason] = self.refused.get(reason, 0) + 1
-        headers = {"Retry-After": str(RETRY_AFTER_S)} if refusal.status in (429, 503) else None
-        return PushAnswer(refusal.status, self._dialect.refusal_body(refusal), headers)
-
-
-def _status_object(status: SendStatus) -> dict[str, object]:
-    return {
-        "id": status.id,
-        "state": status.state,
-        "class": status.cls.label,
-        "to": status.to,
-        "accepted_ms": status.accepted_ms,
-        "settled_ms": status.settled_ms,
-        "attempts": status.attempts,
-        "is_uncertain": status.is_uncertain,
-        "node_id": status.node_id or None,
-        "reason": status.reason or None,
-    }

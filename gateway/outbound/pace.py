@@ -80,6 +80,7 @@ class Pacer:
         self._bulk_paused_until_ns = bulk_paused_until_ns
         self._pauses_in_a_row = 0
         self._is_draining = False
+        self._is_suspended = False
         self.is_prepared: Callable[[], bool] = lambda: True
         self.prepare: Callable[[], Awaitable[None]] | None = None
         """Awaited before a grant while it is not prepared (there is no token): what was granted during a login would
@@ -91,6 +92,8 @@ class Pacer:
         self.prefers_fresh = False
         """Whether a send that was never tried goes before those that failed, which may be the trouble themselves."""
         self.pauses = 0
+        self.free_at_ns = 0
+        """When the budget had room, as it said the last time that it had none."""
 
     def drain(self) -> None:
         """Grant nothing more: whoever waits in `next` gets None."""
@@ -106,6 +109,9 @@ class Pacer:
         """
         async with self._lock:
             while not self._is_draining:
+                if self._is_suspended:
+                    await self._alarm.wait_until(NEVER_NS)
+                    continue
                 now_ns = self._clock.now_ns()
                 if now_ns < self._all_paused_until_ns:
                     await self._alarm.wait_until(self._all_paused_until_ns)
@@ -120,12 +126,28 @@ class Pacer:
                     continue
                 free_at_ns = self._budget.try_send(now_ns)
                 if free_at_ns > now_ns:
+                    self.free_at_ns = free_at_ns
                     await self._alarm.wait_until(free_at_ns)
                     continue
                 cls = self._shares.choose(ready)
                 self._shares.sent(cls, ready)
                 return self.front.take(cls, now_ns)
             return None
+
+    @property
+    def is_suspended(self) -> bool:
+        return self._is_suspended
+
+    def suspend(self) -> None:
+        """Grant nothing until `resume`. Whoever waits in `next` goes on waiting; sends under way go on."""
+        self._is_suspended = True
+        self._alarm.ring()
+
+    def resume(self) -> None:
+        """Grant again."""
+        self._is_suspended = False
+        self._alarm.ring()
+        self._backlog.wake_all()
 
     def _allowed(self, now_ns: int) -> int:
         """Bit mask of the classes that may go."""
