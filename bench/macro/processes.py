@@ -33,6 +33,7 @@ class ServerProcess:
     def __init__(
         self, directory: Path, command: list[str], variables: Mapping[str, str], ready_port: int, core: int
     ) -> None:
+        self._directory = directory
         self._log = directory / "log"
         self._ready_url = f"http://127.0.0.1:{ready_port}/readyz"
         environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
@@ -120,6 +121,10 @@ class ServerProcess:
         """
         return sum(int(path.read_text().split()[0]) for path in self._tasks("schedstat"))
 
+    def cpu_wait_ns(self) -> int:
+        """Time its threads were ready to run and another process had the core: the machine's noise."""
+        return sum(int(path.read_text().split()[1]) for path in self._tasks("schedstat"))
+
     def cpu_ticks_s(self) -> float:
         """Time on a CPU so far from `/proc/PID/stat`: in ticks, but nothing gets lost."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -134,6 +139,19 @@ class ServerProcess:
                 if name == "voluntary_ctxt_switches":
                     total += int(value)
         return total
+
+    def memory_bytes(self) -> dict[str, int]:
+        """What it holds in memory: all of it (`rss`), and what is not the content of files (`anonymous`)."""
+        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+        fields = dict(line.split(":", 1) for line in lines if ":" in line)
+        return {
+            name: int(fields[field].split()[0]) * 1024
+            for name, field in (("rss", "VmRSS"), ("anonymous", "RssAnon"))
+        }
+
+    def store_bytes(self) -> int:
+        """Size of the files of its store."""
+        return sum(path.stat().st_size for path in (self._directory / "store").rglob("*") if path.is_file())
 
     def threads(self) -> int:
         return len(self._tasks("stat"))
