@@ -19,6 +19,9 @@ POLL_S = 0.01
 SENDERS = 12
 """Connections that post webhooks, and as many that push: enough to keep commits shared."""
 
+KNOWN_MIN = 100
+"""Sends of which the gateway has said that they were sent, before its last kill."""
+
 
 class Ledger:
     """What the gateway answered 2xx to, and what came out at the other sides."""
@@ -27,6 +30,8 @@ class Ledger:
         self.acked_webhooks: set[str] = set()
         self.acked_pushes: set[str] = set()
         self.at_node: list[str] = []
+        self.known_sent: dict[str, int] = {}
+        """How often the node had a push by the time that the gateway said it was sent."""
         self.changes = 0
         self._changed = asyncio.Condition()
 
@@ -100,22 +105,41 @@ class Load:
                 await self.ledger.enter(self.ledger.acked_webhooks, event)
 
     async def push(self) -> None:
+        pushed: list[tuple[str, str]] = []
         while not self.is_over:
             name = f"push-{next(self.numbers)}"
-            body = json.dumps({"to": "15550100", "type": "text", "text": {"body": name}}).encode()
-            if await self._try("/v1/messages", body, 202):
+            body = json.dumps(
+                {"to": f"15550{len(pushed):03}", "type": "text", "text": {"body": name}}
+            ).encode()
+            accepted = await self._try("/v1/messages", body, 202)
+            if accepted:
                 await self.ledger.enter(self.ledger.acked_pushes, name)
+                pushed.append((name, json.loads(accepted)["messages"][0]["id"]))
             else:
                 await asyncio.sleep(POLL_S)
+            if pushed and await self._is_sent(*pushed[0]):
+                del pushed[0]
 
-    async def _try(self, path: str, body: bytes, expected: int) -> bool:
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        try:
-            async with self.session.post(self.gateway.ingest + path, data=body, headers=headers) as answer:
-                await answer.read()
-                return answer.status == expected
-        except (aiohttp.ClientError, OSError):
+    async def _is_sent(self, name: str, send_id: str) -> bool:
+        """Once the gateway says that it was sent, that is on disk, and it must never be sent again."""
+        state = await self._ask("GET", f"/v1/messages/{send_id}", b"", 200)
+        if not state or json.loads(state)["state"] != "sent":
             return False
+        self.ledger.known_sent[name] = self.ledger.at_node.count(name)
+        return True
+
+    async def _try(self, path: str, body: bytes, expected: int) -> bytes:
+        return await self._ask("POST", path, body, expected)
+
+    async def _ask(self, method: str, path: str, body: bytes, expected: int) -> bytes:
+        """The answer's body; empty when the answer is another, or none."""
+        url, headers = self.gateway.ingest + path, {"Authorization": f"Bearer {TOKEN}"}
+        try:
+            async with self.session.request(method, url, data=body, headers=headers) as answer:
+                said = await answer.read()
+                return said if answer.status == expected else b""
+        except (aiohttp.ClientError, OSError):
+            return b""
 
 
 async def crash_repeatedly(directory: Path, kills: int, seed: int) -> None:
@@ -136,6 +160,8 @@ async def crash_repeatedly(directory: Path, kills: int, seed: int) -> None:
             EVENT_WEBHOOK_URL=f"http://127.0.0.1:{backend.port}/events",
             PUSH_TOKENS=TOKEN,
             QUEUE_SLOTS="16",
+            RECEIPTS_DELIVERED="batch",
+            BATCH_DELAY="20ms",
         )
         async with gateway:
             load = Load(gateway, ledger, session)
@@ -147,6 +173,11 @@ async def crash_repeatedly(directory: Path, kills: int, seed: int) -> None:
                     await ledger.wait_changes(rng.randint(1, 1500))
                     await gateway.kill()
                     await gateway.start()
+                # On a busy machine no life may be long enough for a send: the last one is, before it ends too.
+                while len(ledger.known_sent) <= KNOWN_MIN:
+                    await ledger.wait_changes(100)
+                await gateway.kill()
+                await gateway.start()
                 load.is_over = True
             await finish(gateway, ledger, backend)
             assert await gateway.terminate() == 0
@@ -181,6 +212,10 @@ async def finish(gateway: GatewayProcess, ledger: Ledger, backend: RecordingBack
     assert m['gateway_accepted_total{kind="send"}'] >= len(ledger.acked_pushes)
     assert len(ledger.acked_webhooks) > 100, "the load was no load"
     assert len(ledger.acked_pushes) > 100, "the load was no load"
+    assert any(len(events_of(body)) > 2 for body in backend.events), "no receipts were batched"
+    assert len(ledger.known_sent) > KNOWN_MIN, f"{len(ledger.known_sent)} known to be sent"
+    again = [name for name, times in ledger.known_sent.items() if ledger.at_node.count(name) != times]
+    assert again == [], "known to be sent, and sent again"
 
 
 @pytest.mark.timeout(240)
