@@ -7,6 +7,7 @@ its imports.
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _EPILOG: Final = """\
 Settings are GATEWAY_* variables; `wa-gateway unit --environment-file` lists them all with their defaults.
-Exit status: 0 all is well, 1 no gateway answers (budget), 2 wrong arguments, 74 the store failed, 78 wrong settings.
+Exit status: 0 all is well, 1 no gateway answers or it refuses, 2 wrong arguments, 74 the store failed, 78 wrong settings.
 """
 
 _UNIT_COMMAND: Final = "/usr/bin/wa-gateway"
@@ -46,6 +47,18 @@ def main(argv: list[str] | None = None) -> int:
             from gateway.ops.budget_command import run as budget  # noqa: PLC0415
 
             return budget(options, os.environ)
+        case "dead":
+            from gateway.ops.dead_command import run as dead  # noqa: PLC0415
+
+            return dead(options, os.environ)
+        case "queue":
+            from gateway.ops.queue_command import run as queue  # noqa: PLC0415
+
+            return queue(options, os.environ)
+        case "isolate" | "suspend" | "resume" | "drain":
+            from gateway.ops.state_command import run as state  # noqa: PLC0415
+
+            return state(options, os.environ)
         case _:
             return _unit(is_environment_file=options.environment_file)
 
@@ -101,12 +114,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     budget.formatter_class = argparse.RawDescriptionHelpFormatter
     budget_command.add_arguments(budget)
+    _add_operations(command)
     command(
         "demo",
         "show the gateway at work on a simulated number",
         "Show the gateway at work between a simulated node and backend. See `wa-gateway demo --help`.",
     )
     return parser
+
+
+def _add_operations(command: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+    """What is asked of a gateway that runs."""
+    from gateway.ops import dead_command, queue_command, state_command  # noqa: PLC0415
+
+    queue = command("queue", "show what waits, and why", queue_command.DESCRIPTION)
+    queue_command.add_arguments(queue)
+    dead = command(
+        "dead", "list, show, retry or discard what could not be delivered", dead_command.DESCRIPTION
+    )
+    dead.formatter_class = argparse.RawDescriptionHelpFormatter
+    dead_command.add_arguments(dead)
+    for name, summary in state_command.SUMMARIES.items():
+        state_command.add_arguments(name, command(name, summary, state_command.DESCRIPTIONS[name]))
 
 
 def _run() -> int:

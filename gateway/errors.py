@@ -32,6 +32,14 @@ class StoreBusyError(StoreError):
     """Another process holds the store: the operator started two gateways on one directory."""
 
 
+class StoreFullError(StoreError):
+    """The disk is full: the operator must make room. What was not stored was rolled back."""
+
+
+class StoreCorruptError(StoreError):
+    """The file is damaged: it is set aside for the operator to look at, and the next start begins a new one."""
+
+
 class NotJsonError(GatewayError):
     """The caller sent a body that is not JSON; it gets 400."""
 

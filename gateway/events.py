@@ -58,6 +58,17 @@ class SendClass(enum.IntEnum):
         return self.name.lower()
 
 
+class Side(enum.IntEnum):
+    """Which way a record goes: to the backend, or to the node."""
+
+    INBOUND = 0
+    OUTBOUND = 1
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+
 class Outcome(enum.IntEnum):
     """How an accepted item ended. Each ends in exactly one; what has none yet is waiting."""
 
@@ -90,7 +101,7 @@ class OnUncertain(enum.IntEnum):
     RESEND = 0
     """It is sent again: at least once."""
     PARK = 1
-    """It waits for an operator: at most once."""
+    """It has failed, and whoever pushed it is told so: at most once."""
 
 
 class TpsKind(enum.IntEnum):
@@ -129,7 +140,7 @@ class InboundRecord(msgspec.Struct):
     """Wall clock, UTC milliseconds."""
     attempts: int = 0
     goes_alone: bool = False
-    """The backend refused a batch that it was in: it is not put into another."""
+    """The backend refused a batch that it was in, or failed on it twice: it is not put into another."""
 
     def kind_counts(self) -> list[tuple[Kind, int]]:
         """The kinds in this record and how many events of each."""
@@ -161,6 +172,8 @@ class SendRecord(msgspec.Struct):
     attempts: int = 0
     is_uncertain: bool = False
     """An attempt ended without an answer: the node may have taken it."""
+    is_scheduled: bool = False
+    """Its `not_before_ms` has not come: it is on disk only, and in no line yet."""
 
     def kind_counts(self) -> list[tuple[Kind, int]]:
         """One send."""

@@ -3,24 +3,38 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from gateway.clock import Clock, FakeClock
+from gateway.clock import NS_PER_MS, Clock, FakeClock
 from gateway.errors import StoreError
-from gateway.events import InboundClass, InboundRecord, Kind, Outcome, SendClass, SendRecord, pack_counts
+from gateway.events import (
+    InboundClass,
+    InboundRecord,
+    Kind,
+    Outcome,
+    SendClass,
+    SendRecord,
+    Side,
+    pack_counts,
+)
+from gateway.outbound.queue import SendQueue
 from gateway.store.backlog import Backlog
 from gateway.store.protocol import (
+    BatchStatus,
     BookEntry,
     Change,
     MemoryLimits,
     Parked,
+    ParkedCount,
+    ParkedQuery,
     RecentSends,
     Recovered,
     SendStatus,
     Settled,
+    StoredKey,
 )
 
 CONTACT: Final = "15550100111"
@@ -98,6 +112,7 @@ class Disk:
 
     def __init__(self) -> None:
         self.store_id = "0badcafe"
+        self.secret = bytes(16)
         self.seq = 0
         self.inbound: dict[int, InboundRecord] = {}
         self.parked: dict[int, Parked] = {}
@@ -109,6 +124,8 @@ class Disk:
         self.ledger_pages: dict[int, bytes] = {}
         self.ledger_items = b""
         self.notes: dict[str, bytes] = {}
+        self.keys: dict[str, StoredKey] = {}
+        """Oldest first."""
 
     def write(self, change: Change, now_ms: int) -> None:
         """Enter one change."""
@@ -120,10 +137,17 @@ class Disk:
         for done in (*change.inbound_done, *(item.record for item in change.parked)):
             self.inbound.pop(done.seq, None)
         self.parked |= {item.record.seq: item for item in change.parked}
+        for seq in change.unparked:
+            self.parked.pop(seq, None)
         self.sends |= {record.seq: record for record in change.sends}
+        for tried in change.sends_tried:
+            self.sends[tried.seq] = msgspec.structs.replace(tried)
         for ended in change.settled:
             self.sends.pop(ended.record.seq, None)
             self.sent[ended.record.seq] = ended
+            if ended.outcome is Outcome.FAILED:
+                dead = Parked(ended.record, ended.reason, b"", ended.settled_ms)
+                self.parked[ended.record.seq] = dead
         for entry in change.books:
             self.books[entry.kind, entry.outcome] += entry.count
         if change.ledger_pages is not None:
@@ -132,6 +156,9 @@ class Disk:
             self.ledger_pages = kept | dict(change.ledger_pages)
         self.ledger_items += change.ledger_items
         self.notes |= change.notes
+        for used in change.keys:
+            self.keys.pop(used.key, None)
+            self.keys[used.key] = used
 
     def recover(self, now_ms: int = WALL_MS, recent_ms: int = 0) -> Recovered:
         """What a store opened on this disk starts with."""
@@ -143,7 +170,8 @@ class Disk:
             next_seq=self.seq + 1,
             inbound_counts={cls: sum(r.cls is cls for r in self.inbound.values()) for cls in InboundClass},
             inbound_kinds=kinds,
-            send_counts={cls: sum(r.cls is cls for r in self.sends.values()) for cls in SendClass},
+            send_counts=self._counts(are_scheduled=False),
+            scheduled_counts=self._counts(are_scheduled=True),
             books=[BookEntry(kind, outcome, count) for (kind, outcome), count in self.books.items()],
             fingerprints=b"".join(mark for _, mark in self.seen),
             ledger_pages=sorted(self.ledger_pages.items()),
@@ -151,6 +179,10 @@ class Disk:
             notes=dict(self.notes),
             recent=self._recent(now_ms, recent_ms),
         )
+
+    def _counts(self, *, are_scheduled: bool) -> dict[SendClass, int]:
+        found = [record for record in self.sends.values() if record.is_scheduled is are_scheduled]
+        return {cls: sum(record.cls is cls for record in found) for cls in SendClass}
 
     def _recent(self, now_ms: int, recent_ms: int) -> list[RecentSends]:
         attempts: Counter[str] = Counter()
@@ -162,6 +194,19 @@ class Disk:
         return [
             RecentSends(to, attempts[to], at_ms) for to, at_ms in sorted(last_ms.items(), key=lambda i: i[1])
         ]
+
+
+def _matches(query: ParkedQuery, item: Parked) -> bool:
+    seq = item.record.seq
+    return (
+        query.side in (None, item.side)
+        and query.seq in (None, seq)
+        and query.contact in (None, item.contact)
+        and (query.reason or "").lower() in item.reason.lower()
+        and item.parked_ms >= (query.parked_from_ms or 0)
+        and (query.parked_before_ms is None or item.parked_ms < query.parked_before_ms)
+        and (query.upto_seq is None or seq <= query.upto_seq)
+    )
 
 
 class MemoryStore:
@@ -181,6 +226,7 @@ class MemoryStore:
     ) -> None:
         self.disk = disk or Disk()
         self._clock = clock or FakeClock()
+        self.secret = self.disk.secret
         self.recovered = self.disk.recover(self._clock.wall_ms(), recent_ms)
         self.holds_commits = holds_commits
         self.fixed_used_bytes: int | None = None
@@ -189,6 +235,8 @@ class MemoryStore:
         self._submitted: list[tuple[Change, asyncio.Future[None]]] = []
         self._failure: StoreError | None = None
         self._used_bytes = 4096
+        self._submitted_ns = 0
+        self._parked_dropped = 0
 
     def next_seq(self) -> int:
         self._next_seq += 1
@@ -205,6 +253,8 @@ class MemoryStore:
             return future
         if not self._submitted and not self.holds_commits:
             loop.call_soon(self.commit)
+        if not self._submitted:
+            self._submitted_ns = self._clock.now_ns()
         self._submitted.append((change, future))
         return future
 
@@ -245,12 +295,15 @@ class MemoryStore:
     async def read_sends(self, cls: SendClass, after_seq: int, limit: int) -> list[SendRecord]:
         await self._turn()
         rows = sorted(self.disk.sends.items())
-        return [record for seq, record in rows if record.cls is cls and seq > after_seq][:limit]
+        in_line = (record for seq, record in rows if seq > after_seq and not record.is_scheduled)
+        return [record for record in in_line if record.cls is cls][:limit]
 
-    async def reclass_send(self, seq: int, old: SendClass, new: SendClass) -> SendRecord | None:
+    async def reclass_send(
+        self, seq: int, old: SendClass, new: SendClass, *, is_scheduled: bool = False
+    ) -> SendRecord | None:
         await self._turn()
         record = self.disk.sends.get(seq)
-        if record is None or record.cls is not old:
+        if record is None or record.cls is not old or record.is_scheduled is not is_scheduled:
             return None
         moved = msgspec.structs.replace(record, cls=new)
         self.disk.sends[seq] = moved
@@ -258,39 +311,90 @@ class MemoryStore:
 
     async def find_send(self, send_id: str) -> SendStatus | None:
         await self._turn()
+        statuses = (status for status in self._statuses() if status.id == send_id)
+        return next(statuses, None)
+
+    async def find_send_named(self, node_id: str) -> SendStatus | None:
+        await self._turn()
+        statuses = (status for status in self._statuses() if node_id and status.node_id == node_id)
+        return next(statuses, None)
+
+    async def find_batch(self, batch: str, after_seq: int, limit: int) -> BatchStatus:
+        await self._turn()
+        found = [status for status in self._statuses() if batch and status.batch == batch]
+        found.sort(key=lambda status: status.seq)
+        page = [status for status in found if status.seq > after_seq][:limit]
+        return BatchStatus(dict(Counter(status.state for status in found)), page)
+
+    def _statuses(self) -> Iterable[SendStatus]:
         for seq, end in self.disk.sent.items():
-            if self.send_id(seq) == send_id:
-                record = end.record
-                state = "sent" if end.outcome is Outcome.DELIVERED else end.outcome.label
-                return SendStatus(
-                    send_id, state, record.cls, record.to, record.accepted_ms, record.attempts,
-                    record.is_uncertain, end.node_id, end.reason, end.settled_ms,
-                )  # fmt: skip
+            record = end.record
+            state = "sent" if end.outcome is Outcome.DELIVERED else end.outcome.label
+            yield SendStatus(
+                self.send_id(seq), state, record.cls, record.to, record.accepted_ms, record.attempts,
+                record.is_uncertain, end.node_id, end.reason, end.settled_ms, None, record.batch,
+                record.not_before_ms, record.expires_ms,
+            )  # fmt: skip
         for seq, record in self.disk.sends.items():
-            if self.send_id(seq) == send_id:
-                return SendStatus(
-                    send_id,
-                    "queued",
-                    record.cls,
-                    record.to,
-                    record.accepted_ms,
-                    record.attempts,
-                    record.is_uncertain,
-                )
-        return None
+            yield SendStatus(
+                self.send_id(seq), "scheduled" if record.is_scheduled else "queued", record.cls, record.to,
+                record.accepted_ms, record.attempts, record.is_uncertain, is_group=record.is_group,
+                batch=record.batch, not_before_ms=record.not_before_ms, expires_ms=record.expires_ms,
+            )  # fmt: skip
+
+    async def read_scheduled(self, cls: SendClass, limit: int) -> list[SendRecord]:
+        await self._turn()
+        found = [record for record in self.disk.sends.values() if record.is_scheduled and record.cls is cls]
+        return sorted(found, key=lambda record: (record.not_before_ms, record.seq))[:limit]
+
+    async def start_sends(self, records: Sequence[SendRecord]) -> None:
+        await self._turn()
+        for record in records:
+            if record.seq in self.disk.sends:
+                self.disk.sends[record.seq] = msgspec.structs.replace(record, is_scheduled=False)
+
+    async def find_keys(self, keys: Sequence[str]) -> list[StoredKey]:
+        await self._turn()
+        return [self.disk.keys[key] for key in keys if key in self.disk.keys]
+
+    async def read_parked(self, query: ParkedQuery, after_seq: int, limit: int) -> list[Parked]:
+        await self._turn()
+        return [
+            item
+            for seq, item in sorted(self.disk.parked.items())
+            if seq > after_seq and _matches(query, item)
+        ][:limit]
+
+    def parked_counts(self) -> dict[Side, ParkedCount]:
+        found = {}
+        for side in Side:
+            times = [item.parked_ms for item in self.disk.parked.values() if item.side is side]
+            if times:
+                found[side] = ParkedCount(len(times), min(times))
+        return found
+
+    def parked_dropped(self) -> int:
+        return self._parked_dropped
 
     async def forget(self, limits: MemoryLimits) -> bool:
         await self._turn()
         disk = self.disk
         kept = [(at_ms, mark) for at_ms, mark in disk.seen if at_ms >= limits.seen_before_ms]
         disk.seen = kept[len(kept) - min(len(kept), limits.seen_max) :]
+        kept_keys = [used for used in disk.keys.values() if used.at_ms >= limits.keys_before_ms]
+        kept_keys = kept_keys[max(0, len(kept_keys) - limits.keys_max) :]
+        disk.keys = {used.key: used for used in kept_keys}
         disk.sent = {s: end for s, end in disk.sent.items() if end.settled_ms >= limits.sent_before_ms}
         for seq in sorted(disk.parked, reverse=True)[limits.parked_max :]:
             del disk.parked[seq]
+            self._parked_dropped += 1
         return False
 
     def used_bytes(self) -> int:
         return self._used_bytes if self.fixed_used_bytes is None else self.fixed_used_bytes
+
+    def oldest_wait_ms(self) -> float:
+        return (self._clock.now_ns() - self._submitted_ns) / NS_PER_MS if self._submitted else 0.0
 
     async def close(self) -> None:
         self.commit()
@@ -307,15 +411,13 @@ def inbound_backlog(
     return Backlog(len(InboundClass), slots, aside_max, read_page, lambda record: record.received_ms, clock)
 
 
-def send_backlog(
-    store: MemoryStore, clock: Clock, slots: int = 64, aside_max: int = 64
-) -> Backlog[SendRecord]:
+def send_backlog(store: MemoryStore, clock: Clock, slots: int = 64, aside_max: int = 64) -> SendQueue:
     """A queue of sends on `store`."""
 
     async def read_page(cls: int, after_seq: int, limit: int) -> list[SendRecord]:
         return await store.read_sends(SendClass(cls), after_seq, limit)
 
-    return Backlog(len(SendClass), slots, aside_max, read_page, lambda record: record.accepted_ms, clock)
+    return SendQueue(len(SendClass), slots, aside_max, read_page, lambda record: record.accepted_ms, clock)
 
 
 class FakeAlarm:

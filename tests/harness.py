@@ -2,12 +2,16 @@
 
 import asyncio
 import contextlib
+import json
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from aiohttp import web
+from process import run_command
 
 from gateway.app import Gateway
 from gateway.clock import SystemClock
@@ -91,6 +95,13 @@ class Harness:
         async with self.session.post(f"{self.ingest}/v1/messages", data=body, headers=headers) as answer:
             return answer.status, await answer.read()
 
+    async def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
+        """Ask something of the push API; status and body of the answer."""
+        headers = {"Authorization": f"Bearer {TOKEN}", **headers}
+        url = f"{self.ingest}{path}"
+        async with self.session.request(method, url, data=body, headers=headers) as answer:
+            return answer.status, await answer.read()
+
     async def metrics(self) -> dict[str, float]:
         """The metrics page: series as written, to value."""
         async with self.session.get(f"{self.admin}/metrics") as answer:
@@ -139,3 +150,25 @@ async def running_gateway(directory: Path, backend_port: int, **variables: str) 
         finally:
             gateway.stop()
             await running
+
+
+class Operator:
+    """Asks a gateway that runs: its admin listener, and the commands."""
+
+    def __init__(self, gateway: Harness) -> None:
+        self._gateway = gateway
+
+    async def ask(self, method: str, path: str, body: Any = None, *, token: str = TOKEN) -> tuple[int, Any]:
+        """Status and JSON."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        url = f"{self._gateway.admin}{path}"
+        async with self._gateway.session.request(method, url, json=body, headers=headers) as answer:
+            return answer.status, json.loads(await answer.read())
+
+    async def run(self, *arguments: str, token: str = TOKEN) -> tuple[int, str, str]:
+        """Exit status, standard output and standard error of `wa-gateway`."""
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+        environ["GATEWAY_ADMIN_LISTEN"] = self._gateway.admin.removeprefix("http://")
+        if token:
+            environ["GATEWAY_PUSH_TOKENS"] = token
+        return await run_command(environ, *arguments)

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -22,6 +23,17 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+async def run_command(environ: Mapping[str, str], *arguments: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of `wa-gateway`."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *arguments,
+        env=environ, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
 
 
 class GatewayProcess:
@@ -41,8 +53,8 @@ class GatewayProcess:
         }
         self._process: asyncio.subprocess.Process | None = None
 
-    async def start(self) -> None:
-        """Start and wait until it is ready. Raises AssertionError with its log when it is not."""
+    async def start(self, readiness: int = 200) -> None:
+        """Start and wait until /readyz answers `readiness`. Raises AssertionError with its log when it does not."""
         with self.log_path.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "gateway", "run", env=self._environ, stdout=log, stderr=log
@@ -53,7 +65,7 @@ class GatewayProcess:
                     break
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.get(f"{self.admin}/readyz") as answer:
-                        if answer.status == 200:
+                        if answer.status == readiness:
                             return
                 await asyncio.sleep(START_POLL_S)
         raise AssertionError(
@@ -89,6 +101,10 @@ class GatewayProcess:
         """Wait for the end; the exit status."""
         assert self._process is not None
         return await self._process.wait()
+
+    async def command(self, *arguments: str) -> tuple[int, str, str]:
+        """As `run_command`, in the environment that the gateway has."""
+        return await run_command(self._environ, *arguments)
 
     async def wait_logged(self, message: str) -> None:
         """Wait until `message` stands in the log."""

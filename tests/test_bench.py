@@ -81,3 +81,36 @@ def test_idle_measures_a_started_gateway(tmp_path: Path) -> None:
     run(ROOT / "bench/macro/idle.py", *("--seconds", "0.2", "--settle", "0", "--json", str(result)))
     servers = json.loads(result.read_text())["servers"]
     assert set(servers["wa-gateway"]) >= {"cpu_percent", "wakeups_per_s", "threads"}
+
+
+@pytest.mark.slow
+def test_storm_loses_nothing(tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    short = ("--scenarios", "fast", "--peers", "--rounds", "1", "--quiet", "1", "--storms", "2")
+    printed = run(ROOT / "bench/macro/storm.py", *short, "--json", str(result))
+    assert "nothing lost: 0 messages missing" in printed
+    scenario = json.loads(result.read_text())["scenarios"]["fast"]
+    assert {row["what"] for row in scenario["rows"]} == {"quiet", "one storm", "2 storms"}
+    kept = scenario["kept"]
+    assert kept["receipts"] == 4 * 2560  # one to warm up, one alone, two together
+    assert kept["accepted"] == kept["known_when_asked"] == sum(kept["outcomes"].values()) == kept["receipts"]
+    assert kept["waiting"] == kept["difference"] == 0
+
+
+@pytest.mark.slow
+def test_goodput_has_both_servers_at_each_load(tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    short = ("--seconds", "1", "--multiples", "1", "2", "--series", "receipts")
+    run(ROOT / "bench/macro/goodput.py", *short, "--json", str(result))
+    rows = json.loads(result.read_text())["rows"]
+    assert len({(row["server"], row["multiple"]) for row in rows}) == len(rows) == 4
+
+
+@pytest.mark.slow
+def test_receipts_memory_ends_with_nothing_waiting(tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    short = ("--receipts", "3000", "--rest", "0", "--full-early")
+    run(ROOT / "bench/macro/receipts_memory.py", *short, "--json", str(result))
+    last = json.loads(result.read_text())["rows"][-1]
+    assert (last["receipts"], last["waiting"], last["difference"]) == (3000, 0, 0)
+    assert last["rss"] > last["anonymous"] > 0

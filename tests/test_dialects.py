@@ -57,11 +57,34 @@ def test_refuses_a_request_without_a_recipient(dialect: Dialect, to: Any) -> Non
 
 
 def test_answers_an_accepted_send_as_the_api_does() -> None:
-    assert json.loads(ONPREM.accepted_body("gw-1")) == {"messages": [{"id": "gw-1"}]}
-    assert json.loads(CLOUD.accepted_body("gw-1")) == {
+    place = {"position": 3, "eta_s": 1.5}
+    assert json.loads(ONPREM.accepted_body("gw-1", place)) == {"messages": [{"id": "gw-1"}], "gateway": place}
+    assert json.loads(CLOUD.accepted_body("gw-1", place)) == {
         "messaging_product": "whatsapp",
         "messages": [{"id": "gw-1"}],
+        "gateway": place,
     }
+
+
+@pytest.mark.parametrize(
+    ("ttl", "days"),
+    [
+        (1, 1), (30, 30), ("7", 7), ({"days": 2}, 2), ({"days": "3"}, 3), ("P4D", 4),
+        (0, 0), (31, 0), (-1, 0), (True, 0), (1.5, 0), ("P40D", 0), ("soon", 0), (None, 0), ({}, 0), ([1], 0),
+    ],
+)  # fmt: skip
+def test_reads_how_long_a_template_lives_and_leaves_what_it_does_not_know_to_the_node(
+    ttl: object, days: int
+) -> None:
+    push = ONPREM.read_push(json.dumps({"to": "1", "type": "template", "ttl": ttl}).encode())
+    assert isinstance(push, Push)
+    assert push.ttl_ms == days * 86_400_000
+
+
+def test_the_cloud_api_has_no_such_field() -> None:
+    push = CLOUD.read_push(b'{"to": "1", "ttl": 1}')
+    assert isinstance(push, Push)
+    assert push.ttl_ms == 0
 
 
 def test_refuses_in_the_shape_of_the_api() -> None:
@@ -82,7 +105,7 @@ def test_reads_its_own_refusal_back(dialect: Dialect) -> None:
 
 @both
 def test_reads_its_own_acceptance_back(dialect: Dialect) -> None:
-    assert dialect.read_answer(202, dialect.accepted_body("gw-1"), None) == Answer(202, message_id="gw-1")
+    assert dialect.read_answer(202, dialect.accepted_body("gw-1", {}), None) == Answer(202, message_id="gw-1")
 
 
 @pytest.mark.parametrize(

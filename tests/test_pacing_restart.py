@@ -338,7 +338,8 @@ async def test_slots_are_rebuilt_from_the_sends_that_ended_lately() -> None:
 async def test_finished_sends_are_kept_as_long_as_the_pair_limit_needs_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_crowded: bool
 ) -> None:
-    async with running_gateway(tmp_path, 1, PAIR_LIMIT_INTERVAL="6s", SEND_RETENTION="1m") as harness:
+    variables = {"PAIR_LIMIT_INTERVAL": "6s", "SEND_RETENTION": "1m", "LEDGER_AGE": "1m"}
+    async with running_gateway(tmp_path, 1, **variables) as harness:
         gateway = harness.gateway
         if is_crowded:
             monkeypatch.setattr(gateway.parts.store, "used_bytes", lambda: 1 << 60)

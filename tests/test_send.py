@@ -1,153 +1,34 @@
 """What a sender does with each answer of the node, and what it costs."""
 
-import asyncio
-import random
-from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import pytest
-from builders import CONTACT, FakeAlarm, MemoryStore, send, send_backlog, turns
+from builders import CONTACT, turns
+from send_rig import (
+    ATTEMPTS_MAX,
+    AWAY,
+    BUSY,
+    CONTACT_MISSING,
+    LOGIN,
+    REFUSED,
+    SENT,
+    SILENT,
+    SPAM,
+    TROUBLE,
+    FakeNode,
+    SendRig,
+)
 
-from gateway.budget.fanout import EXPIRY_NS, HUSH_NS, FanOut
-from gateway.budget.groups import GroupSizes
-from gateway.budget.ratios import Ratios
-from gateway.clock import NS_PER_MS, FakeClock
+from gateway.budget.fanout import EXPIRY_NS, HUSH_NS
+from gateway.clock import NS_PER_MS
 from gateway.dialects.dialect import Answer
 from gateway.errors import NodeError, StoreError
-from gateway.events import Kind, Outcome, SendClass, SendRecord
-from gateway.outbound.front import Front
+from gateway.events import Kind, Outcome, SendClass
 from gateway.outbound.outcomes import Effect
-from gateway.outbound.pace import PAUSE_BULK_MS, PAUSE_MIN_MS, Pacer
-from gateway.outbound.send import OUTAGE_SENDS, RETRY_MAX_MS, RETRY_MIN_MS, Sender
-from gateway.store.books import Books, accepted_entries
-from gateway.store.protocol import Change
-
-SENT = Answer(201, message_id="gBGG1")
-TROUBLE = Answer(500, code=1014, title="Internal error")
-LOGIN = Answer(401, code=1005)
-CONTACT_MISSING = Answer(404, code=1006)
-BUSY = Answer(429, code=1015)
-SPAM = Answer(400, code=471)
-REFUSED = Answer(400, code=1013, title="User is not valid")
-AWAY = NodeError("connection refused", was_sent=False)
-SILENT = NodeError("timed out", was_sent=True)
-ATTEMPTS_MAX = 3
-
-
-class FakeNode:
-    """Answers from a script, then with success; remembers what it was asked."""
-
-    def __init__(self, *script: Answer | NodeError) -> None:
-        self.script = deque(script)
-        self.calls: list[str] = []
-        self.bodies: list[bytes] = []
-        self.login_error: NodeError | None = None
-        self.has_token = True
-
-    async def send(self, body: bytes) -> Answer:
-        self.calls.append("send")
-        self.bodies.append(body)
-        await asyncio.sleep(0)
-        answer = self.script.popleft() if self.script else SENT
-        if isinstance(answer, NodeError):
-            raise answer
-        return answer
-
-    async def login(self) -> None:
-        self.calls.append("login")
-        if self.login_error is not None:
-            raise self.login_error
-        self.has_token = True
-
-    async def check_contact(self, to: str) -> None:
-        self.calls.append(f"contact {to}")
-
-
-class Unlimited:
-    """A budget that grants everything, and counts."""
-
-    def __init__(self) -> None:
-        self.granted = 0
-        self.slowed = 0
-        self.successes = 0
-
-    def try_send(self, now_ns: int) -> int:
-        self.granted += 1
-        return now_ns
-
-    def slow_down(self, now_ns: int) -> None:
-        self.slowed += 1
-
-    def succeeded(self, now_ns: int) -> None:
-        self.successes += 1
-
-
-class Rig:
-    """A sender on a store in memory; time passes only in `pass_ms`."""
-
-    def __init__(self, *script: Answer | NodeError, attempts_max: int = ATTEMPTS_MAX) -> None:
-        self.clock = FakeClock()
-        self.store = MemoryStore(self.clock)
-        self.queue = send_backlog(self.store, self.clock)
-        self.alarm = FakeAlarm(self.clock)
-        self.budget = Unlimited()
-        self.fanout = FanOut(10)
-        self.sizes = GroupSizes(Ratios(), asks=False)
-        front = Front(self.queue, self.fanout, self.sizes)
-        self.pacer = Pacer(self.queue, self.budget, self.alarm, self.clock, front)
-        self.fanout.on_room = self.pacer.ring
-        self.node = FakeNode(*script)
-        self.books = Books()
-        self.sender = Sender(
-            self.node,
-            self.pacer,
-            self.queue,
-            attempts_max,
-            self.store,
-            self.books,
-            self.clock,
-            random.Random(1),
-        )
-        self._seq = 0
-
-    async def accept(self, cls: SendClass = SendClass.NORMAL, *, is_group: bool = False) -> SendRecord:
-        self._seq += 1
-        record = send(self._seq, cls, body=b"%d" % self._seq, is_group=is_group)
-        entries = accepted_entries([(Kind.SEND, 1)])
-
-        def on_commit() -> None:
-            self.books.apply(entries)
-            self.queue.push(record)
-
-        await self.store.submit(Change(sends=[record], books=entries, on_commit=[on_commit]))
-        return record
-
-    @asynccontextmanager
-    async def working(self, workers: int = 1) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(self.sender.work()) for _ in range(workers)]
-        await turns(20)
-        yield
-        self.pacer.drain()
-        await asyncio.gather(*tasks)
-        assert self.sender.under_way == 0
-        assert self.books.difference(self.queue.waiting()) == 0
-
-    async def pass_ms(self, ms: int) -> None:
-        self.clock.advance_ns(ms * NS_PER_MS)
-        self.alarm.ring()
-        self.queue.wake_all()
-        await turns(20)
-
-    def outcome(self, record: SendRecord) -> Outcome | None:
-        """How a send ended, by the store; None while it waits there."""
-        end = self.store.disk.sent.get(record.seq)
-        assert (end is None) == (record.seq in self.store.disk.sends)
-        return None if end is None else end.outcome
+from gateway.outbound.pace import PAUSE_BULK_MS, PAUSE_MIN_MS
+from gateway.outbound.send import OUTAGE_SENDS, RETRY_MAX_MS, RETRY_MIN_MS
 
 
 async def test_a_send_the_node_takes_is_settled_with_its_id() -> None:
-    rig = Rig()
+    rig = SendRig()
     record = await rig.accept()
     async with rig.working():
         assert rig.outcome(record) is Outcome.DELIVERED
@@ -160,7 +41,7 @@ async def test_a_send_the_node_takes_is_settled_with_its_id() -> None:
 
 
 async def test_each_request_takes_a_grant() -> None:
-    rig = Rig(LOGIN, TROUBLE)
+    rig = SendRig(LOGIN, TROUBLE)
     await rig.accept()
     async with rig.working():
         await rig.pass_ms(RETRY_MAX_MS)
@@ -168,7 +49,7 @@ async def test_each_request_takes_a_grant() -> None:
 
 
 async def test_a_send_that_is_refused_for_good_fails_at_once() -> None:
-    rig = Rig(REFUSED)
+    rig = SendRig(REFUSED)
     record = await rig.accept()
     async with rig.working():
         assert rig.outcome(record) is Outcome.FAILED
@@ -182,7 +63,7 @@ async def test_a_send_that_is_refused_for_good_fails_at_once() -> None:
 
 async def test_nothing_is_granted_before_the_first_login() -> None:
     """What was granted during it would all go at the moment it ends, more than fits into a second."""
-    rig = Rig()
+    rig = SendRig()
     rig.node.has_token = False
     granted_at_login: list[int] = []
     login = rig.node.login
@@ -202,7 +83,7 @@ async def test_nothing_is_granted_before_the_first_login() -> None:
 
 
 async def test_a_first_login_that_is_refused_pauses_and_is_tried_again() -> None:
-    rig = Rig()
+    rig = SendRig()
     rig.node.has_token = False
     rig.node.login_error = NodeError("login refused: HTTP 401", was_sent=False)
     record = await rig.accept()
@@ -215,7 +96,7 @@ async def test_a_first_login_that_is_refused_pauses_and_is_tried_again() -> None
 
 
 async def test_an_expired_token_costs_a_login_and_no_attempt() -> None:
-    rig = Rig(LOGIN)
+    rig = SendRig(LOGIN)
     record = await rig.accept()
     async with rig.working():
         assert rig.node.calls == ["send", "login", "send"]
@@ -225,14 +106,14 @@ async def test_an_expired_token_costs_a_login_and_no_attempt() -> None:
 
 async def test_a_repeat_after_a_login_does_not_wait_for_other_work() -> None:
     """All other workers wait for something to become ready; it is due now, and that must wake one."""
-    rig = Rig(LOGIN)
+    rig = SendRig(LOGIN)
     record = await rig.accept()
     async with rig.working(workers=4):
         assert rig.outcome(record) is Outcome.DELIVERED
 
 
 async def test_an_unknown_contact_is_asked_for_and_sent_to_again() -> None:
-    rig = Rig(CONTACT_MISSING)
+    rig = SendRig(CONTACT_MISSING)
     record = await rig.accept()
     async with rig.working():
         assert rig.node.calls == ["send", f"contact {CONTACT}", "send"]
@@ -241,7 +122,7 @@ async def test_an_unknown_contact_is_asked_for_and_sent_to_again() -> None:
 
 
 async def test_a_node_that_refuses_a_fresh_token_pauses_all_and_fails_nothing() -> None:
-    rig = Rig(LOGIN, LOGIN)
+    rig = SendRig(LOGIN, LOGIN)
     record = await rig.accept()
     async with rig.working():
         assert rig.node.calls == ["send", "login", "send"]
@@ -253,7 +134,7 @@ async def test_a_node_that_refuses_a_fresh_token_pauses_all_and_fails_nothing() 
 
 async def test_a_contact_the_node_still_does_not_know_fails_the_send() -> None:
     """Then once more, says the protocol; each further try would cost the number two events."""
-    rig = Rig(CONTACT_MISSING, CONTACT_MISSING)
+    rig = SendRig(CONTACT_MISSING, CONTACT_MISSING)
     record = await rig.accept()
     async with rig.working():
         assert rig.node.calls == ["send", f"contact {CONTACT}", "send"]
@@ -262,7 +143,7 @@ async def test_a_contact_the_node_still_does_not_know_fails_the_send() -> None:
 
 
 async def test_a_login_that_fails_pauses_everything_and_spends_no_attempt() -> None:
-    rig = Rig(LOGIN)
+    rig = SendRig(LOGIN)
     rig.node.login_error = NodeError("login refused: HTTP 401", was_sent=False)
     record = await rig.accept()
     async with rig.working():
@@ -277,7 +158,7 @@ async def test_a_login_that_fails_pauses_everything_and_spends_no_attempt() -> N
 
 
 async def test_an_overloaded_node_pauses_all_and_spends_no_attempt() -> None:
-    rig = Rig(BUSY)
+    rig = SendRig(BUSY)
     first = await rig.accept()
     second = await rig.accept(SendClass.REPLY)
     async with rig.working():
@@ -291,7 +172,7 @@ async def test_an_overloaded_node_pauses_all_and_spends_no_attempt() -> None:
 
 
 async def test_the_time_an_overloaded_node_names_is_kept() -> None:
-    rig = Rig(Answer(429, retry_after_s=7.0))
+    rig = SendRig(Answer(429, retry_after_s=7.0))
     record = await rig.accept()
     async with rig.working():
         assert rig.pacer.paused_ms() == 7_000
@@ -302,7 +183,7 @@ async def test_the_time_an_overloaded_node_names_is_kept() -> None:
 
 
 async def test_a_success_makes_the_next_pause_short_again() -> None:
-    rig = Rig(BUSY, BUSY, SENT, BUSY)
+    rig = SendRig(BUSY, BUSY, SENT, BUSY)
     await rig.accept()
     await rig.accept()
     async with rig.working():
@@ -313,7 +194,7 @@ async def test_a_success_makes_the_next_pause_short_again() -> None:
 
 
 async def test_a_spam_restriction_holds_bulk_back_and_lets_the_rest_go() -> None:
-    rig = Rig(SPAM)
+    rig = SendRig(SPAM)
     bulk = await rig.accept(SendClass.BULK)
     async with rig.working(workers=2):
         assert bulk.attempts == 0
@@ -328,7 +209,7 @@ async def test_a_spam_restriction_holds_bulk_back_and_lets_the_rest_go() -> None
 
 
 async def test_a_spam_restriction_met_by_a_reply_is_tried_again_with_an_attempt() -> None:
-    rig = Rig(SPAM)
+    rig = SendRig(SPAM)
     reply = await rig.accept(SendClass.REPLY)
     async with rig.working():
         assert reply.attempts == 1
@@ -340,7 +221,7 @@ async def test_a_spam_restriction_met_by_a_reply_is_tried_again_with_an_attempt(
 
 
 async def test_trouble_is_tried_again_until_the_attempts_are_spent() -> None:
-    rig = Rig(*[TROUBLE] * 10)
+    rig = SendRig(*[TROUBLE] * 10)
     record = await rig.accept()
     async with rig.working():
         for attempt in range(1, ATTEMPTS_MAX):
@@ -356,7 +237,7 @@ async def test_trouble_is_tried_again_until_the_attempts_are_spent() -> None:
 
 
 async def test_the_wait_before_a_retry_is_between_half_and_all_of_a_doubling_ceiling() -> None:
-    rig = Rig(TROUBLE, TROUBLE)
+    rig = SendRig(TROUBLE, TROUBLE)
     record = await rig.accept()
     async with rig.working():
         for ceiling_ms in (RETRY_MIN_MS, 2 * RETRY_MIN_MS):
@@ -369,7 +250,7 @@ async def test_the_wait_before_a_retry_is_between_half_and_all_of_a_doubling_cei
 
 
 async def test_others_go_on_while_one_waits_for_its_retry() -> None:
-    rig = Rig(TROUBLE)
+    rig = SendRig(TROUBLE)
     first, second = await rig.accept(), await rig.accept()
     async with rig.working():
         assert rig.outcome(first) is None
@@ -378,7 +259,7 @@ async def test_others_go_on_while_one_waits_for_its_retry() -> None:
 
 async def test_no_answer_marks_a_send_uncertain_and_spends_an_attempt() -> None:
     """The node may have taken it: whoever asks is told."""
-    rig = Rig(SILENT)
+    rig = SendRig(SILENT)
     record = await rig.accept()
     async with rig.working():
         assert (record.attempts, record.is_uncertain) == (1, True)
@@ -392,7 +273,7 @@ async def test_no_answer_marks_a_send_uncertain_and_spends_an_attempt() -> None:
 
 
 async def test_a_node_that_never_answers_fails_the_send_with_the_reason() -> None:
-    rig = Rig(*[SILENT] * 10)
+    rig = SendRig(*[SILENT] * 10)
     record = await rig.accept()
     async with rig.working():
         for _ in range(ATTEMPTS_MAX):
@@ -402,7 +283,7 @@ async def test_a_node_that_never_answers_fails_the_send_with_the_reason() -> Non
 
 
 async def test_a_node_that_is_away_spends_no_attempt_however_long_it_is() -> None:
-    rig = Rig(*[AWAY] * 20)
+    rig = SendRig(*[AWAY] * 20)
     record = await rig.accept()
     async with rig.working():
         for _ in range(20):
@@ -415,7 +296,7 @@ async def test_a_node_that_is_away_spends_no_attempt_however_long_it_is() -> Non
 
 @pytest.mark.parametrize("answer", [SENT, REFUSED])
 async def test_when_the_store_fails_the_send_stays_on_disk(answer: Answer) -> None:
-    rig = Rig(answer)
+    rig = SendRig(answer)
     record = await rig.accept()
     rig.store.holds_commits = True
     async with rig.working():
@@ -430,7 +311,7 @@ async def test_when_the_store_fails_the_send_stays_on_disk(answer: Answer) -> No
 
 async def test_several_sends_in_trouble_are_the_nodes_trouble_and_spend_no_more_attempts() -> None:
     """However long a node is down, what was accepted is still sent."""
-    rig = Rig(*[TROUBLE] * 40, attempts_max=3)
+    rig = SendRig(*[TROUBLE] * 40, attempts_max=3)
     records = [await rig.accept() for _ in range(OUTAGE_SENDS)]
     async with rig.working():
         for _ in range(60):
@@ -453,7 +334,7 @@ class PickyNode(FakeNode):
 
 async def test_sends_that_are_the_trouble_themselves_do_not_hold_the_others_up() -> None:
     """After a pause one that was never tried goes first, and its success shows that the node is well."""
-    rig = Rig()
+    rig = SendRig()
     rig.sender._node = PickyNode(b"1", b"2", b"3")
     bad = [await rig.accept(SendClass.HIGH) for _ in range(3)]
     good = [await rig.accept(SendClass.NORMAL) for _ in range(3)]
@@ -472,7 +353,7 @@ async def test_sends_that_are_the_trouble_themselves_do_not_hold_the_others_up()
 
 
 async def test_a_group_send_is_named_by_the_answer_and_its_receipts_make_room() -> None:
-    rig = Rig()
+    rig = SendRig()
     await rig.accept(is_group=True)
     second = await rig.accept(is_group=True)
     single = await rig.accept()
@@ -491,7 +372,7 @@ async def test_a_group_send_is_named_by_the_answer_and_its_receipts_make_room() 
 
 @pytest.mark.parametrize("answer", [TROUBLE, LOGIN, CONTACT_MISSING, BUSY, SPAM, REFUSED, AWAY])
 async def test_a_group_send_that_was_not_taken_causes_nothing(answer: Answer | NodeError) -> None:
-    rig = Rig(*[answer] * 20)
+    rig = SendRig(*[answer] * 20)
     await rig.accept(is_group=True)
     async with rig.working():
         assert rig.fanout.outstanding == 0
@@ -500,7 +381,7 @@ async def test_a_group_send_that_was_not_taken_causes_nothing(answer: Answer | N
 
 
 async def test_what_a_group_send_without_an_answer_may_have_caused_is_expected_until_it_expires() -> None:
-    rig = Rig(SILENT)
+    rig = SendRig(SILENT)
     record = await rig.accept(is_group=True)
     async with rig.working():
         assert rig.fanout.outstanding == rig.sizes.ratios.expected(256)
@@ -513,7 +394,7 @@ async def test_what_a_group_send_without_an_answer_may_have_caused_is_expected_u
 
 async def test_a_recipient_over_its_pair_limit_waits_four_to_the_n_seconds_and_nobody_else() -> None:
     busy = Answer(400, code=131056, title="Pair rate limit hit")
-    rig = Rig(*[busy] * 6, attempts_max=8)
+    rig = SendRig(*[busy] * 6, attempts_max=8)
     records = [await rig.accept() for _ in range(3)]
     async with rig.working():
         assert rig.pacer.paused_ms() == 0

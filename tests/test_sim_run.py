@@ -105,8 +105,8 @@ async def test_a_webhook_that_answers_404_makes_the_node_wait(tmp_path: Path) ->
 
 async def test_a_backend_that_takes_its_time_is_seen_in_the_messages(tmp_path: Path) -> None:
     plan = make_plan(tmp_path, Inbound(0, 2, 5.0), BackendTrouble(0.5, 2, latency_s=1.5))
-    (verdict,) = await broken(plan)
-    assert verdict.startswith("messages first: p99")
+    verdicts = await broken(plan)
+    assert any(verdict.startswith("messages first: p99") for verdict in verdicts), verdicts
 
 
 async def test_a_gateway_that_does_not_start_shows_its_log(tmp_path: Path) -> None:

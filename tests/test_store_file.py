@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from builders import WALL_MS, inbound, parked, send, settled
 from hypothesis import given
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import StoreBusyError, StoreError
 from gateway.events import InboundClass, Kind, Outcome, SendClass
-from gateway.store.protocol import BookEntry, Change, MemoryLimits
+from gateway.store.protocol import BookEntry, Change, MemoryLimits, Parked, ParkedQuery
 from gateway.store.sqlite_file import MAINTENANCE_ROWS, SqliteFile
 from gateway.store.sqlite_read import PAGE_MAX_BYTES
 from gateway.store.sqlite_write import write
@@ -105,9 +106,6 @@ def _rollback_journal_of_a_later_format(path: Path) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda path: path.write_bytes(b"no"),
-        lambda path: path.write_bytes(b"this is no database. " * 1000),
-        lambda path: path.write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 20),
         _foreign_database,
         _later_format,
         _rollback_journal_of_a_later_format,
@@ -192,8 +190,24 @@ def test_a_parked_record_keeps_everything(file: SqliteFile) -> None:
     record = inbound(3, FAILURE, [Kind.FAILED, Kind.ERROR], body=b"\x00\xff", lane="a\x00b")
     file.apply([Change(inbound=[record])], WALL_MS)
     file.apply([Change(parked=[parked(record)])], WALL_MS)
-    row = file._db.execute("SELECT * FROM parked").fetchone()
-    assert row == (3, FAILURE, "a\x00b", b"\x00\xff", record.counts, WALL_MS, "HTTP 400", b"no", WALL_MS)
+    assert file.read_parked(ParkedQuery(), 0, 9) == [parked(record)]
+
+
+def test_a_dead_send_keeps_everything_it_is_sent_again_with(file: SqliteFile) -> None:
+    record = msgspec.structs.replace(
+        send(4, SendClass.BULK, is_group=True, body=b"\x00\xff"),
+        id=file.send_id(4), mask=2, batch="b", expires_ms=WALL_MS + 5_000, on_uncertain=1, attempts=3,
+    )  # fmt: skip
+    file.apply([Change(sends=[record])], WALL_MS)
+    file.apply([Change(settled=[settled(record, Outcome.FAILED, WALL_MS + 9)])], WALL_MS)
+    assert file.read_parked(ParkedQuery(), 0, 9) == [Parked(record, "", b"", WALL_MS + 9)]
+
+
+def test_a_page_of_dead_letters_ends_with_the_row_that_fills_it(file: SqliteFile) -> None:
+    large = [parked(inbound(seq, body=b"x" * (3 << 20))) for seq in (1, 2, 3)]
+    file.apply([Change(parked=large)], WALL_MS)
+    assert [item.record.seq for item in file.read_parked(ParkedQuery(), 0, 9)] == [1, 2]
+    assert [item.record.seq for item in file.read_parked(ParkedQuery(), 2, 9)] == [3]
 
 
 def test_the_highest_sequence_numbers_stay_in_their_class(file: SqliteFile) -> None:

@@ -1,16 +1,26 @@
 """What every store must do: the real one and the one of tests/builders.py pass the same suite."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from builders import WALL_MS, Disk, MemoryStore, inbound, parked, send, settled
 
 from gateway.clock import FakeClock
 from gateway.errors import StoreError
-from gateway.events import InboundClass, InboundRecord, Kind, Outcome, SendClass
-from gateway.store.protocol import BookEntry, Change, MemoryLimits, RecentSends
+from gateway.events import InboundClass, InboundRecord, Kind, Outcome, SendClass, Side
+from gateway.store.protocol import (
+    BookEntry,
+    Change,
+    MemoryLimits,
+    Parked,
+    ParkedCount,
+    ParkedQuery,
+    RecentSends,
+)
 from gateway.store.sqlite_store import SqliteStore
 
 AnyStore = SqliteStore | MemoryStore
@@ -330,3 +340,165 @@ async def test_a_send_that_is_given_another_class_has_it_after_reopening(opener:
     status = await store.find_send(store.send_id(1))
     assert status is not None
     assert status.cls is SendClass.HIGH
+
+
+# -- dead letters
+
+
+async def test_a_send_that_failed_becomes_a_dead_letter_and_one_that_went_does_not(opener: Opener) -> None:
+    store = await opener.open()
+    sends = [msgspec.structs.replace(send(seq), id=store.send_id(seq)) for seq in (1, 2, 3)]
+    await store.submit(Change(sends=sends))
+    outcomes = (Outcome.FAILED, Outcome.DELIVERED, Outcome.EXPIRED)
+    await store.submit(
+        Change(settled=[settled(one, outcome) for one, outcome in zip(sends, outcomes, strict=True)])
+    )
+    for _ in range(2):
+        (letter,) = await store.read_parked(ParkedQuery(), 0, 9)
+        assert (letter.side, letter.record, letter.contact) == (Side.OUTBOUND, sends[0], sends[0].to)
+        assert store.parked_counts() == {Side.OUTBOUND: ParkedCount(1, WALL_MS)}
+        store = await opener.open()
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        (ParkedQuery(), [1, 2, 3, 4]),
+        (ParkedQuery(side=Side.INBOUND), [1, 2, 3]),
+        (ParkedQuery(side=Side.OUTBOUND), [4]),
+        (ParkedQuery(seq=2), [2]),
+        (ParkedQuery(contact="49"), [3]),
+        (ParkedQuery(contact="4"), []),
+        (ParkedQuery(reason="http 42"), [2]),
+        (ParkedQuery(reason="%"), []),
+        (ParkedQuery(parked_from_ms=WALL_MS + 2), [2, 3]),
+        (ParkedQuery(parked_before_ms=WALL_MS + 2), [1, 4]),
+        (ParkedQuery(upto_seq=2), [1, 2]),
+        (ParkedQuery(side=Side.INBOUND, parked_before_ms=WALL_MS + 3), [1, 2]),
+    ],
+)
+async def test_dead_letters_are_found_by_all_that_is_asked_for(
+    query: ParkedQuery, expected: list[int], opener: Opener
+) -> None:
+    store = await opener.open()
+    letters = [
+        Parked(inbound(1), "HTTP 400", b"", WALL_MS + 1),
+        Parked(inbound(2), "HTTP 422", b"", WALL_MS + 2),
+        Parked(inbound(3, lane="49"), "HTTP 400", b"", WALL_MS + 3),
+    ]
+    await store.submit(Change(parked=letters, settled=[settled(send(4), Outcome.FAILED, WALL_MS)]))
+    found = await store.read_parked(query, 0, 9)
+    assert [letter.record.seq for letter in found] == expected
+    found = await store.read_parked(query, 1, 2)
+    assert [letter.record.seq for letter in found] == [seq for seq in expected if seq > 1][:2]
+
+
+async def test_a_dead_letter_leaves_in_the_change_that_accepts_it_anew(opener: Opener) -> None:
+    store = await opener.open()
+    await store.submit(Change(parked=[parked(inbound(1)), parked(inbound(2))]))
+    await store.submit(Change(unparked=[1], inbound=[inbound(3)]))
+    store = await opener.open()
+    assert [letter.record.seq for letter in await store.read_parked(ParkedQuery(), 0, 9)] == [2]
+    assert [record.seq for record in await store.read_inbound(MESSAGE, 0, 9)] == [3]
+    assert store.parked_counts() == {Side.INBOUND: ParkedCount(1, WALL_MS)}
+
+
+async def test_dead_letters_that_leave_to_make_room_are_counted(opener: Opener) -> None:
+    store = await opener.open()
+    await store.submit(Change(parked=[parked(inbound(seq)) for seq in range(1, 6)]))
+    await store.forget(msgspec.structs.replace(KEEP_ALL, parked_max=2))
+    assert store.parked_counts()[Side.INBOUND].count == 2
+    assert store.parked_dropped() == 3
+    assert [letter.record.seq for letter in await store.read_parked(ParkedQuery(), 0, 9)] == [4, 5]
+
+
+# -- the receipt ledger: what is logged, and the pages that take the place of the log
+
+
+def _item(number: int) -> bytes:
+    return number.to_bytes(16, "little")
+
+
+async def test_ledger_items_come_back_in_the_order_of_their_changes(opener: Opener) -> None:
+    store = await opener.open()
+    assert (store.recovered.ledger_items, store.recovered.ledger_pages) == (b"", [])
+    await asyncio.gather(
+        *(store.submit(Change(ledger_items=_item(2 * n) + _item(2 * n + 1))) for n in range(50))
+    )
+    store = await opener.open()
+    await store.submit(Change(inbound=[inbound(1)], ledger_items=_item(100)))
+    store = await opener.open()
+    assert store.recovered.ledger_items == b"".join(map(_item, range(101)))
+
+
+async def test_a_checkpoint_has_what_came_before_it_also_within_one_commit(opener: Opener) -> None:
+    store = await opener.open()
+    await store.submit(Change(ledger_items=_item(1)))
+    changes = [
+        Change(ledger_items=_item(2)),
+        Change(ledger_pages=[(0, b"first"), (7, b"seventh")]),
+        Change(ledger_items=_item(3)),
+    ]
+    await asyncio.gather(*map(store.submit, changes))
+    store = await opener.open()
+    assert store.recovered.ledger_items == _item(3)
+    assert store.recovered.ledger_pages == [(0, b"first"), (7, b"seventh")]
+
+
+async def test_a_checkpoint_without_pages_clears_the_log_and_keeps_the_pages(opener: Opener) -> None:
+    store = await opener.open()
+    await store.submit(Change(ledger_pages=[(3, b"third")]))
+    await store.submit(Change(ledger_items=_item(1)))
+    await store.submit(Change(ledger_pages=[]))
+    store = await opener.open()
+    assert store.recovered.ledger_items == b""
+    assert store.recovered.ledger_pages == [(3, b"third")]
+
+
+async def test_a_checkpoint_that_resets_leaves_its_own_pages_only(opener: Opener) -> None:
+    store = await opener.open()
+    await store.submit(Change(ledger_pages=[(number, b"old") for number in range(100)]))
+    await store.submit(Change(ledger_pages=[(50, b"new"), (200, b"new")], ledger_resets=True))
+    store = await opener.open()
+    assert store.recovered.ledger_pages == [(50, b"new"), (200, b"new")]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_the_ledger_on_disk_is_that_of_a_plain_model_whenever_it_is_reopened(
+    opener: Opener, seed: int
+) -> None:
+    rng = random.Random(seed)
+    store = await opener.open()
+    items, pages = b"", dict[int, bytes]()
+    for number in range(60):
+        change = Change(ledger_items=_item(number)) if rng.random() < 0.8 else Change()
+        if rng.random() < 0.3:
+            change.ledger_resets = rng.random() < 0.3
+            change.ledger_pages = [
+                (at, b"%d/%d" % (at, number)) for at in rng.sample(range(20), rng.randint(0, 5))
+            ]
+            items, pages = b"", {**({} if change.ledger_resets else pages), **dict(change.ledger_pages)}
+        items += change.ledger_items  # what a checkpoint brings along comes after it
+        await store.submit(change)
+        if rng.random() < 0.2:
+            store = await opener.open()
+            assert store.recovered.ledger_items == items
+            assert store.recovered.ledger_pages == sorted(pages.items())
+
+
+async def test_a_checkpoint_that_fails_leaves_pages_and_log_as_they_were(opener: Opener) -> None:
+    store = await opener.open()
+    await store.submit(Change(ledger_pages=[(0, b"old"), (1, b"old")]))
+    await store.submit(Change(ledger_items=_item(1)))
+    pages = [(number, bytes(4_016)) for number in range(200)]
+    if isinstance(store, SqliteStore):
+        store._file._db.execute("PRAGMA max_page_count=1")
+        lost = store.submit(Change(ledger_pages=pages, ledger_resets=True, ledger_items=_item(2)))
+    else:
+        lost = store.submit(Change(ledger_pages=pages, ledger_resets=True, ledger_items=_item(2)))
+        store.fail()
+    with pytest.raises(StoreError):
+        await lost
+    store = await opener.open()
+    assert store.recovered.ledger_pages == [(0, b"old"), (1, b"old")]
+    assert store.recovered.ledger_items == _item(1)

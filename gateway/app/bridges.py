@@ -1,17 +1,32 @@
-"""Where parts that don't know each other meet: forwarders and HTTP, instant replies and the send queue."""
+"""Where parts that don't know each other meet: forwarders and HTTP, replies and sends, ended sends and events."""
 
+import asyncio
 import logging
+import ssl
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.dialects.dialect import Dialect, Push
-from gateway.events import InboundRecord, SendClass
+from gateway.clock import Clock
+from gateway.config import OFF, Settings
+from gateway.dialects.dialect import Dialect, Push, Unsent
+from gateway.events import (
+    InboundClass,
+    InboundRecord,
+    Kind,
+    Outcome,
+    ReceiptMask,
+    SendClass,
+    SendRecord,
+    pack_counts,
+)
 from gateway.http.client import HttpClient
-from gateway.inbound.forward import BackendAnswer
+from gateway.inbound.destination import Backend, BackendAnswer
 from gateway.inbound.reply import read_replies
 from gateway.outbound.accept import Acceptor
 from gateway.outbound.options import Options
-from gateway.store.protocol import Change
+from gateway.store.backlog import Backlog
+from gateway.store.books import Books, accepted_entries
+from gateway.store.protocol import Change, Store
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +43,11 @@ class HttpBackend:
     async def post(self, body: bytes, headers: Mapping[str, str]) -> BackendAnswer:
         response = await self._http.request("POST", self._url, body, {**_HEADERS, **headers})
         return BackendAnswer(
-            response.status, response.body, response.headers.get("retry-after"), response.error
+            response.status,
+            response.body,
+            response.headers.get("retry-after"),
+            response.error,
+            was_sent=response.was_sent,
         )
 
 
@@ -37,6 +56,24 @@ class Nowhere:
 
     async def post(self, _body: bytes, _headers: Mapping[str, str]) -> BackendAnswer:
         return BackendAnswer(204)
+
+
+class HttpBackends:
+    """The backend's two destinations, each with connections of its own: one that hangs holds none of the other's."""
+
+    def __init__(self, settings: Settings, tls: ssl.SSLContext) -> None:
+        self._clients = [
+            HttpClient(settings.backend_timeout_ms, settings.backend_concurrency, tls) for _ in range(2)
+        ]
+        of_messages, of_events = self._clients
+        self.message: Backend = HttpBackend(of_messages, settings.message_webhook_url)
+        self.event: Backend = Nowhere()
+        if settings.event_webhook_url != OFF:
+            self.event = HttpBackend(of_events, settings.event_webhook_url)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await asyncio.gather(*(client.close() for client in self._clients))
 
 
 class InstantReplies:
@@ -64,3 +101,46 @@ class InstantReplies:
         ]
         self.taken += len(records)
         self._acceptor.add(change, records)
+
+
+class EndedSends:
+    """Tells the event webhook of sends that failed, expired or were cancelled: a status of ours among the node's.
+
+    It came from no node: no budget is charged, and nothing is looked at for repeats.
+    """
+
+    def __init__(
+        self, dialect: Dialect, store: Store, events: Backlog[InboundRecord], books: Books, clock: Clock
+    ) -> None:
+        self._dialect = dialect
+        self._store = store
+        self._events = events
+        self._books = books
+        self._clock = clock
+        self.told = dict.fromkeys(Outcome, 0)
+
+    def tell(
+        self, record: SendRecord, outcome: Outcome, reason: str, code: int | None, change: Change
+    ) -> None:
+        if record.mask == ReceiptMask.NONE:
+            return
+        at_ms = self._clock.wall_ms()
+        unsent = Unsent(record.id, record.to, record.is_group, outcome, reason, code, at_ms)
+        status = InboundRecord(
+            seq=self._store.next_seq(),
+            cls=InboundClass.FAILURE,
+            lane=record.to,
+            body=self._dialect.failed_status(unsent),
+            counts=pack_counts([Kind.FAILED]),
+            received_ms=at_ms,
+        )
+        books = accepted_entries(status.kind_counts())
+
+        def on_commit() -> None:
+            self._books.apply(books)
+            self._events.push(status)
+            self.told[outcome] += 1
+
+        change.inbound.append(status)
+        change.books += books
+        change.on_commit.append(on_commit)

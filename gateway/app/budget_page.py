@@ -33,7 +33,7 @@ def change_plan(parts: Parts, authorization: str | None, body: bytes) -> tuple[i
 
     It lasts until the next start: what must last is GATEWAY_TPS.
     """
-    refusal = parts.acceptor.authorise(authorization)
+    refusal = parts.push.authorise(authorization)
     if refusal is not None:
         return refusal.status, refusal.body
     low, high = int(parts.settings.shards), PLAN_MAX

@@ -1,21 +1,20 @@
 """The inbound side, from the webhook's door to the backend: every part of it, built and connected."""
 
-import asyncio
 import random
-import ssl
 from collections.abc import Callable, Mapping
 
 from gateway._fast.ledger import ReceiptLedger
 from gateway._fast.seen import SeenSet, fingerprint
-from gateway.app.bridges import HttpBackend, Nowhere
 from gateway.clock import Clock
 from gateway.config import OFF, Settings
+from gateway.config.values import parse_signing_key
 from gateway.events import InboundClass, InboundRecord, TpsKind
-from gateway.http.client import HttpClient
 from gateway.inbound.admit import Gatekeeper
 from gateway.inbound.breaker import PROBE_MAX_MS, Breaker
 from gateway.inbound.compose import Composer
-from gateway.inbound.forward import WORKERS_SHARE, Backend, Forwarder
+from gateway.inbound.destination import Backend
+from gateway.inbound.early import EarlyReceipts
+from gateway.inbound.forward import WORKERS_SHARE, Forwarder
 from gateway.inbound.gate import Gate
 from gateway.inbound.limit import ConcurrencyLimit, partition
 from gateway.inbound.monitor import Monitor
@@ -23,38 +22,48 @@ from gateway.inbound.picks import BatchBounds, Batches, Picks, Singles
 from gateway.inbound.rate import BackendRate
 from gateway.inbound.receipt_book import ReceiptBook
 from gateway.inbound.receive import Receiver
+from gateway.inbound.signature import Signer
 from gateway.ops.memory import MemoryGauge
 from gateway.overload.ladder import Ladder, Policies
 from gateway.overload.pressure import Pressure, Sample
 from gateway.overload.waits import LeastWait
 from gateway.store.backlog import Backlog
 from gateway.store.books import Books
-from gateway.store.sqlite_store import SqliteStore
+from gateway.store.protocol import OpenStore
+
+
+def _contact_of(record: InboundRecord) -> str | None:
+    """Whose messages keep their order: the contact's, or the group's; a body of several goes by its first."""
+    return record.lane or None
 
 
 class InboundParts:
-    """The parts, as attributes. Make it on the loop; `close` at the end."""
+    """The parts, as attributes. Make it on the loop."""
 
     def __init__(
         self,
         settings: Settings,
-        store: SqliteStore,
+        store: OpenStore,
         books: Books,
         clock: Clock,
         rng: random.Random,
-        backend_tls: ssl.SSLContext,
+        message_backend: Backend,
+        event_backend: Backend,
     ) -> None:
         self._settings = settings
         self._store = store
         self._books = books
         self._clock = clock
         self._rng = rng
-        self.clients = {
-            name: HttpClient(settings.backend_timeout_ms, settings.backend_concurrency, backend_tls)
-            for name in ("message", "event")
-        }
         self.messages = self._backlog(InboundClass.MESSAGE)
         self.events = self._backlog(InboundClass.FAILURE, InboundClass.RECEIPT)
+        self.backlogs = {
+            InboundClass.MESSAGE: self.messages,
+            InboundClass.FAILURE: self.events,
+            InboundClass.RECEIPT: self.events,
+        }
+        """By the class of what goes into them."""
+        self.early = EarlyReceipts(self.events, clock)
         self.message_waits, self.receipt_waits = LeastWait(), LeastWait()
         self.seen = SeenSet(settings.dedupe_keys)
         self.seen.add_packed(store.recovered.fingerprints)
@@ -70,7 +79,7 @@ class InboundParts:
             self.rate = BackendRate(
                 settings.backend_tps, clock.now_ns(), is_dry_run="backend_tps" in settings.dry_run
             )
-        self.message_forwarder, self.event_forwarder = self._forwarders()
+        self.message_forwarder, self.event_forwarder = self._forwarders(message_backend, event_backend)
         self.forwarders = [self.message_forwarder, self.event_forwarder]
         self.receiver: Receiver
         self.monitor = Monitor(self.pressure, self.gatekeeper, self._look, self._has_work, clock)
@@ -84,11 +93,7 @@ class InboundParts:
         self.receiver = Receiver(
             self._store,
             self._settings.store_max_bytes,
-            {
-                InboundClass.MESSAGE: self.messages,
-                InboundClass.FAILURE: self.events,
-                InboundClass.RECEIPT: self.events,
-            },
+            self.backlogs,
             self.seen,
             self._store.secret,
             self._books,
@@ -114,6 +119,7 @@ class InboundParts:
             read_page,
             lambda record: record.received_ms,
             self._clock,
+            lane_of=_contact_of if InboundClass.MESSAGE in classes else lambda _record: None,
         )
         for cls in classes:
             made.restore(cls, store.recovered.inbound_counts[cls], store.recovered.inbound_kinds[cls])
@@ -137,7 +143,7 @@ class InboundParts:
 
     # -- to the backend
 
-    def _forwarders(self) -> tuple[Forwarder, Forwarder]:
+    def _forwarders(self, message_backend: Backend, event_backend: Backend) -> tuple[Forwarder, Forwarder]:
         settings, clock = self._settings, self._clock
         message_max, event_max = partition(
             settings.backend_concurrency, settings.message_webhook_url, settings.event_webhook_url
@@ -145,15 +151,12 @@ class InboundParts:
         message_gate = self._gate(message_max, lambda _: False)
         message = self._forwarder(
             "message",
-            HttpBackend(self.clients["message"], settings.message_webhook_url),
+            message_backend,
             self.messages,
             message_gate,
             Singles(self.messages, message_gate, self.message_waits, clock),
         )
         event_gate = self._gate(event_max, message.needs_token)
-        event_backend: Backend = Nowhere()
-        if settings.event_webhook_url != OFF:
-            event_backend = HttpBackend(self.clients["event"], settings.event_webhook_url)
         event = self._forwarder("event", event_backend, self.events, event_gate, self._batches(event_gate))
         return message, event
 
@@ -185,6 +188,11 @@ class InboundParts:
             self._books,
             self._clock,
             self._rng,
+            attempts_max=settings.backend_attempts,
+            signer=Signer(
+                self._store.send_id,
+                [parse_signing_key(secret.reveal()) for secret in settings.webhook_secret],
+            ),
         )
 
     def _batches(self, gate: Gate) -> Batches:
@@ -201,6 +209,7 @@ class InboundParts:
             self.gatekeeper,
             BatchBounds(settings.batch_receipts, settings.batch_bytes, settings.batch_delay_ms),
             self._clock,
+            self.early,
         )
 
     # -- how hard it is pressed
@@ -210,8 +219,11 @@ class InboundParts:
         # What no commit ended in this interval waits at least as long as the interval.
         stuck_ms = self._store.oldest_wait_ms() if receiver.pending else 0.0
         depth = self.events.depth(InboundClass.RECEIPT)
+        receipt_wait_ms = self.receipt_waits.take(lambda: self._age_ms(self.events, InboundClass.RECEIPT))
+        if self.gatekeeper.ladder.batches_at_rest:
+            receipt_wait_ms -= settings.batch_delay_ms  # a wait that the operator asked for is no pressure
         return Sample(
-            receipt_wait_ms=self.receipt_waits.take(lambda: self._age_ms(self.events, InboundClass.RECEIPT)),
+            receipt_wait_ms=max(0.0, receipt_wait_ms),
             message_wait_ms=self.message_waits.take(
                 lambda: self._age_ms(self.messages, InboundClass.MESSAGE)
             ),
@@ -223,8 +235,9 @@ class InboundParts:
         )
 
     def _age_ms(self, backlog: Backlog[InboundRecord], cls: InboundClass) -> float:
-        oldest_ms = backlog.oldest_ms(cls)
-        return 0.0 if oldest_ms is None else self._clock.wall_ms() - oldest_ms
+        """How old the next is that was never tried. One that fails again and again is no reason to shed others."""
+        first_ms = backlog.first_stamp(cls)
+        return 0.0 if first_ms < 0 else self._clock.wall_ms() - first_ms
 
     def _has_work(self) -> bool:
         return bool(self.receiver.pending or self.messages.total() or self.events.total())
@@ -244,7 +257,3 @@ class InboundParts:
             "backend_tps": self.rate.would_have if self.rate is not None else 0,
             **self.gatekeeper.would_have,
         }
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await asyncio.gather(*(client.close() for client in self.clients.values()))

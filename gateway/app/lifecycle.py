@@ -13,9 +13,13 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.app.budget_page import budget_page, change_plan
+from gateway.app.budget_page import budget_page, change_plan, usage_of
+from gateway.app.dead_page import DeadPage
+from gateway.app.operator_state import OperatorState
 from gateway.app.page import metrics_page
 from gateway.app.parts import Parts
+from gateway.app.queue_page import queue_operations
+from gateway.app.state_page import state_operations
 from gateway.clock import Clock
 from gateway.config import Address, Settings
 from gateway.errors import StoreError
@@ -33,7 +37,10 @@ BACKLOG: Final = 4096
 ANSWERS_OUT_S: Final = 2.0
 CLEANUP_S: Final = 60.0
 """Between two looks at what may be forgotten. A timer a minute is no load."""
-PARKED_MAX: Final = 10_000
+ROOM_POLL_S: Final = 0.5
+"""Between two looks whether a full disk has room again; nobody tells us."""
+IDEMPOTENCY_KEYS_MAX: Final = 1_000_000
+"""Some 150 MB on disk; beyond it the oldest are forgotten."""
 PAIR_MEMORY_MAX_MS: Final = 3_600_000
 """How long finished sends are kept for the pair limit alone: it must know of them after a restart (270 s by default)."""
 
@@ -51,6 +58,7 @@ class Gateway:
         self._is_ready = asyncio.Event()
         self.failure: StoreError | None = None
         self.parts: Parts
+        self._state: OperatorState
         self.ingest_port = 0
         self.admin_port = 0
 
@@ -58,6 +66,11 @@ class Gateway:
         """Drain and end; called again, end without waiting for what is under way."""
         if self._stop.is_set():
             self._hurry.set()
+        self._stop.set()
+
+    def _finish(self) -> None:
+        """As `stop` for the first time; asked again, it does not hurry."""
+        self._state.is_draining = True
         self._stop.set()
 
     async def wait_ready(self) -> None:
@@ -70,7 +83,8 @@ class Gateway:
             "started": self._is_ready.is_set(),
             "not_draining": not self._stop.is_set(),
             "store": self.failure is None,
-            "store_has_room": self.parts.store.used_bytes() < self._settings.store_max_bytes,
+            "store_has_room": self.parts.store.used_bytes() < self._settings.store_max_bytes
+            and self.parts.room.free_bytes() > 0,
         }
 
     async def run(self) -> None:
@@ -80,12 +94,27 @@ class Gateway:
         """
         started_wall_ms = self._clock.wall_ms()
         self.parts = parts = Parts(self._settings, self._clock, self._rng, self._on_store_failure)
+        parts.send_rate.usage = lambda: usage_of(parts)
         ingest = self._ingest()
+        state = OperatorState(
+            parts.store,
+            parts.inbound.forwarders,
+            parts.pacer,
+            {"message": self._settings.message_webhook_url, "event": self._settings.event_webhook_url},
+        )
+        self._state = state
         admin = Admin(
             self.checks,
-            lambda: metrics_page(parts, ingest, started_wall_ms, self._log_dropped),
+            lambda: metrics_page(parts, state, ingest, started_wall_ms, self._log_dropped),
             lambda: budget_page(parts),
             lambda authorization, body: change_plan(parts, authorization, body),
+            state.names,
+            [
+                *state_operations(state, self._finish),
+                *queue_operations(parts, state),
+                *DeadPage(parts.dead_letters, parts.store, self._clock).operations(),
+            ],
+            parts.push.authorise,
         )
         runners = [
             web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=ANSWERS_OUT_S)
@@ -94,11 +123,15 @@ class Gateway:
         try:
             # Bound before the tasks start, so that what is wrong with an address is said as it is.
             await self._bind(runners)
+            await self._wait_room()
+            if self._stop.is_set():
+                return
             async with asyncio.TaskGroup() as tasks:
                 background = [
                     tasks.create_task(self._refill(queue), name=f"refill {queue.side} {min(queue.classes)}")
                     for queue in parts.queues
                 ]
+                background.append(tasks.create_task(self._start_scheduled(), name="start scheduled sends"))
                 background.append(tasks.create_task(self._clean_up(), name="clean-up"))
                 background.append(tasks.create_task(self._feed_watchdog(), name="watchdog"))
                 background.append(tasks.create_task(parts.inbound.monitor.work(), name="look at the load"))
@@ -120,11 +153,26 @@ class Gateway:
                 await runner.cleanup()
             await parts.close()
 
+    async def _wait_room(self) -> None:
+        """Wait until the disk takes something: nothing may be sent or delivered whose outcome can't be kept.
+
+        The doors are open meanwhile, and refuse.
+        """
+        if self.parts.room.free_bytes():
+            return
+        log.critical("the disk is full, waiting for room", extra={"store": str(self._settings.store_path)})
+        systemd.ready("the disk is full, waiting for room")
+        while not self.parts.room.free_bytes() and not self._stop.is_set():
+            systemd.watchdog()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), ROOM_POLL_S)
+        log.info("the disk has room")
+
     def _ingest(self) -> Ingest:
         settings, parts = self._settings, self.parts
         return Ingest(
             parts.receiver,
-            parts.acceptor,
+            parts.push,
             parts.receipt_answers,
             webhook_path=settings.webhook_path,
             webhook_body_max=settings.webhook_body_max_bytes,
@@ -164,7 +212,8 @@ class Gateway:
         settings = self._settings
         self._is_ready.set()
         recovered = sum(queue.backlog.total() for queue in self.parts.queues)
-        systemd.ready(f"ready, {recovered} records read back")
+        off = "".join(f", {name}" for name in self._state.names())
+        systemd.ready(f"ready, {recovered} records read back{off}")
         log.info(
             "ready",
             extra={
@@ -178,9 +227,11 @@ class Gateway:
 
     async def _drain(self, ingest: Ingest, door: web.AppRunner, workers: list[asyncio.Task[None]]) -> None:
         under_way = sum(queue.backlog.taken() for queue in self.parts.queues)
+        self._state.is_draining = True
         systemd.stopping(f"draining, {under_way} under way")
         log.info("draining", extra={"under_way": under_way})
         ingest.is_draining = True
+        self.parts.push.node_answers.drain()
         for site in list(door.sites):
             await site.stop()
         self.parts.pacer.drain()
@@ -209,6 +260,11 @@ class Gateway:
         with contextlib.suppress(StoreError):  # the store has told `_on_store_failure`, and we are stopping
             await queue.backlog.refill()
 
+    async def _start_scheduled(self) -> None:
+        """Bring scheduled sends into line when they are due."""
+        with contextlib.suppress(StoreError):  # as above
+            await self.parts.push.schedule.work()
+
     async def _clean_up(self) -> None:
         """Forget what has been remembered long enough, once a minute."""
         store = self.parts.store
@@ -223,12 +279,15 @@ class Gateway:
         settings, now_ms = self._settings, self._clock.wall_ms()
         # What is finished must not crowd out what waits: over half the store's bound none of it is kept.
         is_crowded = self.parts.store.used_bytes() > settings.store_max_bytes // 2
-        sent_ms = 0 if is_crowded else settings.send_retention_ms
+        # Receipts are asked for by our id too: the map to WhatsApp's must last as long as what is known of them.
+        sent_ms = 0 if is_crowded else max(settings.send_retention_ms, settings.ledger_age_ms)
         return MemoryLimits(
             seen_before_ms=now_ms - settings.dedupe_age_ms,
             seen_max=settings.dedupe_keys,
             sent_before_ms=now_ms - max(sent_ms, min(self.parts.pair_window_ms, PAIR_MEMORY_MAX_MS)),
-            parked_max=0 if is_crowded else PARKED_MAX,
+            parked_max=0 if is_crowded else settings.dead_max,
+            keys_before_ms=now_ms - settings.idempotency_age_ms,
+            keys_max=IDEMPOTENCY_KEYS_MAX,
         )
 
     async def _feed_watchdog(self) -> None:

@@ -48,6 +48,16 @@ def _receipt_families(inbound: InboundParts) -> list[Family]:
         ),
         gauge("gateway_ledger_messages", "Messages whose receipts are kept.", [({}, len(ledger))]),
         gauge("gateway_ledger_bytes", "Memory of the ledger.", [({}, ledger.memory_bytes)]),
+        gauge(
+            "gateway_receipts_early",
+            "Receipts held until a send under way has its answer; they may be of it.",
+            [({}, len(inbound.early))],
+        ),
+        counter(
+            "gateway_receipts_early_passed_total",
+            "Receipts that were not held because too many were.",
+            [({}, inbound.early.passed)],
+        ),
         counter("gateway_ledger_evicted_total", "Messages that left to make room.", [({}, ledger.evicted)]),
     ]
 

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Final
 
+from gateway.app.operator_page import operator_families
+from gateway.app.operator_state import OperatorState
 from gateway.app.overload_page import overload_families
 from gateway.app.parts import Parts
-from gateway.events import Kind
+from gateway.events import Kind, Outcome, SendClass
 from gateway.http.ingest import Ingest
 from gateway.ops.exposition import Family, render
 from gateway.ops.metrics import (
@@ -18,10 +20,17 @@ from gateway.ops.metrics import (
     queue_families,
 )
 
+ENDINGS: Final = (Outcome.FAILED, Outcome.EXPIRED, Outcome.CANCELLED)
 BREAKER_STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
 
 
-def metrics_page(parts: Parts, ingest: Ingest, started_wall_ms: int, log_dropped: Callable[[], int]) -> bytes:
+def metrics_page(
+    parts: Parts,
+    state: OperatorState,
+    ingest: Ingest,
+    started_wall_ms: int,
+    log_dropped: Callable[[], int],
+) -> bytes:
     """The exposition of everything, in Prometheus text format."""
     return render(
         [
@@ -37,6 +46,7 @@ def metrics_page(parts: Parts, ingest: Ingest, started_wall_ms: int, log_dropped
             *overload_families(parts.inbound, parts.clock.now_ns()),
             *_outbound_families(parts),
             *_store_families(parts),
+            *operator_families(state, parts.store, parts.clock.wall_ms()),
             *process_families(started_wall_ms, log_dropped),
         ]
     )
@@ -86,12 +96,12 @@ def _inbound_families(parts: Parts) -> list[Family]:
 
 
 def _outbound_families(parts: Parts) -> list[Family]:
-    sender, pacer, acceptor, replies = parts.sender, parts.pacer, parts.acceptor, parts.instant_replies
+    sender, pacer, replies = parts.sender, parts.pacer, parts.instant_replies
     return [
         counter(
             "gateway_pushes_refused_total",
             "Requests of the push API refused, by reason.",
-            [({"reason": reason}, n) for reason, n in sorted(acceptor.refused.items())],
+            [({"reason": reason}, n) for reason, n in sorted(parts.push.refusals.counts.items())],
         ),
         counter(
             "gateway_instant_replies_total", "Sends taken from a backend's answers.", [({}, replies.taken)]
@@ -110,6 +120,25 @@ def _outbound_families(parts: Parts) -> list[Family]:
             "gateway_sends_uncertain_total",
             "Attempts without an answer: the node may have taken them.",
             [({}, sender.uncertain)],
+        ),
+        counter(
+            "gateway_ended_sends_told_total",
+            "Sends that ended without reaching WhatsApp and were told to the event webhook, by outcome.",
+            [
+                ({"outcome": outcome.label}, n)
+                for outcome, n in parts.ended_sends.told.items()
+                if outcome in ENDINGS
+            ],
+        ),
+        gauge(
+            "gateway_sends_scheduled",
+            "Sends whose time has not come.",
+            [({"class": cls.label}, parts.sends.scheduled(cls)) for cls in SendClass],
+        ),
+        gauge(
+            "gateway_pushes_waiting",
+            "Sends for whose end a push waits.",
+            [({}, len(parts.push.node_answers))],
         ),
         counter("gateway_send_pauses_total", "Times the node's answers paused sends.", [({}, pacer.pauses)]),
         gauge(
@@ -186,6 +215,11 @@ def _store_families(parts: Parts) -> list[Family]:
     store, settings = parts.store, parts.settings
     return [
         gauge("gateway_store_used_bytes", "Bytes in use on disk.", [({}, store.used_bytes())]),
+        gauge(
+            "gateway_store_disk_free_bytes",
+            "Free on its disk beyond the reserve; at 0 webhooks get 503.",
+            [({}, parts.room.free_bytes())],
+        ),
         gauge("gateway_store_max_bytes", "Bytes that may be used.", [({}, settings.store_max_bytes)]),
         counter("gateway_store_commits_total", "Commits, one fsync each.", [({}, store.commits)]),
         counter("gateway_store_changes_total", "Changes in them.", [({}, store.changes)]),

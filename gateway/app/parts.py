@@ -5,8 +5,11 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
-from gateway.app.bridges import InstantReplies
+from gateway.app.bridges import EndedSends, HttpBackends, InstantReplies
+from gateway.app.dead_letters import DeadLetters
 from gateway.app.inbound_parts import InboundParts
+from gateway.app.push_parts import PushParts
+from gateway.app.send_rate import SendRate
 from gateway.budget.ceiling import Ceiling
 from gateway.budget.classes import ClassShares
 from gateway.budget.fanout import FanOut
@@ -19,7 +22,7 @@ from gateway.budget.recipients import Recipients
 from gateway.budget.shards import shard_part
 from gateway.budget.tps import TpsBudget
 from gateway.clock import NS_PER_MS, Clock
-from gateway.config import Settings
+from gateway.config import OFF, Settings
 from gateway.dialects.cloud import Cloud
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.onprem import OnPrem
@@ -33,15 +36,17 @@ from gateway.node.switches import ReceiptSwitches
 from gateway.node.valve import NOTE, ReceiptValve
 from gateway.node.watch import NodeWatch
 from gateway.ops.metrics import Queue
-from gateway.outbound.accept import Acceptor
 from gateway.outbound.alarm import KernelAlarm
 from gateway.outbound.front import Front
 from gateway.outbound.pace import Pacer
 from gateway.outbound.pacing_memory import PacingMemory
-from gateway.outbound.queue import SendQueue
+from gateway.outbound.queue import SendQueue, lane_of
 from gateway.outbound.send import Sender
+from gateway.outbound.settle import Settler
+from gateway.outbound.unnamed import Unnamed
 from gateway.store.books import Books
 from gateway.store.protocol import Change
+from gateway.store.room import DiskRoom
 from gateway.store.sqlite_store import SqliteStore
 
 OTHER_CALLS: Final = 4
@@ -68,13 +73,16 @@ class Parts:
         """
         self.settings = settings
         self.clock = clock
-        self.dialect: Dialect = Cloud() if settings.dialect == "cloud" else OnPrem()
+        self.dialect: Dialect = (
+            Cloud(settings.node_phone_id or "") if settings.dialect == "cloud" else OnPrem()
+        )
         # What can fail comes before what must be closed; the store is last of these and undoes itself.
         node_tls = tls_context(settings.node_ca, verifies=settings.node_tls_verify)
         backend_tls = tls_context(settings.backend_ca)
         self.pair_window_ms = settings.pair_limit_interval_ms * settings.pair_limit_burst
         """How long the pair limit needs to know of a send."""
         self.store = SqliteStore(settings.store_path, clock, on_store_failure, recent_ms=self.pair_window_ms)
+        self.room = DiskRoom(settings.store_path, clock)
         self._memory = PacingMemory(self.store.recovered, self.store, clock)
         self.node = self._node(node_tls)
         self.books = Books(self.store.recovered.books)
@@ -92,7 +100,10 @@ class Parts:
         self.budget.ceiling.on_kept = self._memory.keep_ceiling
         self.history = SecondsHistory(clock.now_ns())
         self._metered = MeteredBudget(self.budget, self.history)
-        self.inbound = InboundParts(settings, self.store, self.books, clock, rng, backend_tls)
+        self.backends = HttpBackends(settings, backend_tls)
+        self.inbound = InboundParts(
+            settings, self.store, self.books, clock, rng, self.backends.message, self.backends.event
+        )
         self._build_outbound(rng)
         self._build_doors()
         self.queues = [
@@ -132,6 +143,7 @@ class Parts:
             read_page,
             lambda record: record.accepted_ms,
             clock,
+            lane_of=lane_of,
         )
         self.sends.first_new_seq = store.recovered.next_seq
         for send_class, count in store.recovered.send_counts.items():
@@ -161,8 +173,18 @@ class Parts:
             )
             self.pacer.on_success = self.watch.sent
         self.valve = self._valve()
+        self.settler = Settler(store, self.sends, self.books, clock)
+        self.unnamed = Unnamed(store.next_seq, store.secret)
         self.sender = Sender(
-            self.node, self.pacer, self.sends, settings.send_attempts, store, self.books, clock, rng
+            self.node,
+            self.pacer,
+            self.sends,
+            settings.send_attempts,
+            store,
+            self.settler,
+            self.unnamed,
+            clock,
+            rng,
         )
 
     def _valve(self) -> ReceiptValve | None:
@@ -209,19 +231,28 @@ class Parts:
     def _build_doors(self) -> None:
         settings, store = self.settings, self.store
         self.receiver = self.inbound.open_door(self._charge_arrival, self._tell_receipt)
-        self.acceptor = Acceptor(
+        self.send_rate = SendRate(self.clock)
+        self.push = PushParts(
+            settings,
             store,
-            settings.store_max_bytes,
-            self.sends,
-            settings.send_queue_max,
-            tuple(token.reveal() for token in settings.push_tokens),
-            self.dialect,
             self.books,
+            self.sends,
+            self.dialect,
             self.clock,
+            self.send_rate,
+            self.inbound.receipts,
         )
-        self.acceptor.release = self.pacer.front.release
+        self.push.connect(self.pacer, self.sender, self.settler)
+        self.acceptor = self.push.acceptor
+        self.receiver.free_bytes = self.acceptor.free_bytes = self.room.free_bytes
+        self.dead_letters = DeadLetters(store, self.inbound.backlogs, self.acceptor, self.books, self.clock)
         self.receipt_answers = ReceiptAnswers(self.inbound.receipts, store, self.dialect, self.clock)
-        self.sender.on_named = self._named
+        self.settler.on_named = self._named
+        self.ended_sends = EndedSends(self.dialect, store, self.inbound.events, self.books, self.clock)
+        if settings.event_webhook_url != OFF:
+            self.settler.ended = self.ended_sends
+        self.inbound.early.nameless = self.unnamed
+        self.unnamed.on_answer = self.inbound.early.release
         if self.valve is not None:
             self.inbound.monitor.on_look = self.valve.note
         self.instant_replies = InstantReplies(self.acceptor, self.dialect)
@@ -246,4 +277,4 @@ class Parts:
         await self.store.close()
         self._alarm.close()
         await self.node.close()
-        await self.inbound.close()
+        await self.backends.close()

@@ -19,6 +19,7 @@ from gateway.config.forms import (
     PATH,
     PERCENT,
     SECRET,
+    SIGNING_KEYS,
     SIZE,
     SWITCH,
     TEXT,
@@ -80,6 +81,10 @@ def secret(meaning: str) -> msgspec.Meta:
 
 def tokens(meaning: str) -> msgspec.Meta:
     return _meta(TOKENS, meaning)
+
+
+def signing_keys(meaning: str) -> msgspec.Meta:
+    return _meta(SIGNING_KEYS, meaning)
 
 
 def choice(meaning: str) -> msgspec.Meta:

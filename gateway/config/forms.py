@@ -14,6 +14,7 @@ from gateway.config.values import (
     parse_duration_ms,
     parse_list,
     parse_percent,
+    parse_signing_key,
     parse_size_bytes,
     parse_url,
     parse_url_or_off,
@@ -41,6 +42,10 @@ TOKEN_CHARACTERS_MIN: Final = 16
 """64 bits if the token is hex: out of reach of guessing over a network."""
 
 
+SIGNING_KEYS_MAX: Final = 2
+"""The one that is used, and the one it is replaced by."""
+
+
 def _parse_secret(text: str) -> Secret:
     if not text.isprintable():
         raise ValueError("it has a control character in it")
@@ -55,6 +60,18 @@ def _parse_tokens(text: str) -> tuple[Secret, ...]:
         if not (token.isascii() and token.isprintable()) or " " in token:
             raise ValueError(f"token {number} has a space or a non-ASCII character in it")
     return tuple(Secret(token) for token in dict.fromkeys(tokens))
+
+
+def _parse_signing_keys(text: str) -> tuple[Secret, ...]:
+    keys = parse_list(text)
+    if not 1 <= len(keys) <= SIGNING_KEYS_MAX:
+        raise ValueError(f"there are {len(keys)}")
+    for number, key in enumerate(keys, start=1):
+        try:
+            parse_signing_key(key)
+        except ValueError as error:
+            raise ValueError(f"key {number} {error}") from None
+    return tuple(Secret(key) for key in dict.fromkeys(keys))
 
 
 def _parse_path(text: str) -> Path:
@@ -121,6 +138,13 @@ TOKENS: Final = Form(
     words=f"tokens of at least {TOKEN_CHARACTERS_MIN} characters, separated by commas",
     short=f"secrets, or `…_FILE`: a list, each of {TOKEN_CHARACTERS_MIN} characters or more",
     parse=_parse_tokens,
+    show=_mask,
+    is_secret=True,
+)
+SIGNING_KEYS: Final = Form(
+    words="one or two keys, each 24 to 64 bytes in base64, whsec_ before it or not",
+    short="secrets, or `…_FILE`: `whsec_…`, or two with a comma between",
+    parse=_parse_signing_keys,
     show=_mask,
     is_secret=True,
 )

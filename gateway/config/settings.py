@@ -140,11 +140,36 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     send_attempts: Annotated[
         int, fields.count(1, 100, "Attempts before a send fails; a 429 counts as none.")
     ] = 8
+    uncertain: Annotated[
+        Literal["resend", "park"],
+        fields.choice(
+            "A send without an answer, which the node may have taken: sent again, or failed and told so."
+        ),
+    ] = "resend"
     send_queue_max: Annotated[
         int, fields.count(1, 10_000_000, "Sends waiting; beyond it a push is answered 429.")
     ] = 100_000
+    send_wait_max_ms: Annotated[
+        int,
+        fields.duration(
+            "0s",
+            "30d",
+            "Longest computed wait of a send; beyond it a push is answered 429; 0s: no such limit.",
+        ),
+    ] = 0
+    send_ttl_ms: Annotated[
+        int,
+        fields.duration(
+            "0s", "30d", "How long a send that does not say it may wait; 0s: as long as it takes."
+        ),
+    ] = 0
     send_retention_ms: Annotated[
-        int, fields.duration("1m", "30d", "How long the status of a finished send can be asked.")
+        int,
+        fields.duration(
+            "1m",
+            "30d",
+            "How long the status of a finished send can be asked; LEDGER_AGE where that is longer.",
+        ),
     ] = parse_duration_ms("24h")
 
     pair_limit_interval_ms: Annotated[
@@ -184,6 +209,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             default_words="MESSAGE_WEBHOOK_URL",
         ),
     ] = "http://127.0.0.1:8080/webhook"
+    webhook_secret: Annotated[
+        tuple[Secret, ...],
+        fields.signing_keys(
+            "Signs what is forwarded (Standard Webhooks); two while one is replaced; unset: not signed."
+        ),
+    ] = ()
     backend_concurrency: Annotated[
         int,
         fields.count(
@@ -204,6 +235,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     backend_backoff_max_ms: Annotated[int, fields.duration("100ms", "1h", "Longest wait before a retry.")] = (
         parse_duration_ms("30s")
     )
+    backend_attempts: Annotated[
+        int,
+        fields.count(
+            1,
+            10_000,
+            "Failed attempts before a message is parked; none count while the webhook as a whole fails.",
+        ),
+    ] = 50
     backend_ca: Annotated[
         Path | None, fields.path("PEM certificates to trust for the backend, instead of the system's.")
     ] = None
@@ -242,7 +281,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ledger_age_ms: Annotated[
         int, fields.duration("1m", "90d", "How long after their last receipt they can.")
     ] = parse_duration_ms("24h")
-    batch_receipts: Annotated[int, fields.count(1, 10_000, "Most receipts in one batch.")] = 500
+    batch_receipts: Annotated[int, fields.count(1, 10_000, "Most receipts in one batch.")] = 100
     batch_bytes: Annotated[
         int, fields.size("1KiB", "16MiB", "Size at which a batch is full.", "BATCH_BYTES")
     ] = parse_size_bytes("512KiB")
@@ -254,6 +293,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     push_tokens: Annotated[
         tuple[Secret, ...], fields.tokens("Bearer tokens of those who may push; unset closes the push API.")
     ] = ()
+    push_wait_ms: Annotated[
+        int,
+        fields.duration("0s", "1m", "How long a push without `Prefer: wait=N` waits for the node's answer."),
+    ] = 0
+    idempotency_age_ms: Annotated[
+        int, fields.duration("1m", "30d", "How long an `Idempotency-Key` is remembered, of the last million.")
+    ] = parse_duration_ms("24h")
     push_body_max_bytes: Annotated[int, fields.size("1KiB", "64MiB", "Largest push body taken.")] = (
         parse_size_bytes("1MiB")
     )
@@ -274,6 +320,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     queue_slots: Annotated[
         int, fields.count(16, 1_000_000, "Queue places in memory, per class; the rest waits on disk.")
     ] = 4_096
+    dead_max: Annotated[
+        int,
+        fields.count(0, 100_000, "Dead letters kept, the newest; none while the store is over half full."),
+    ] = 10_000
     dedupe_keys: Annotated[
         int, fields.count(1_000, 50_000_000, "Webhook events remembered to drop repeats.")
     ] = 500_000

@@ -4,6 +4,7 @@ Each `parse_x` raises ValueError, with a text only where there is more to say th
 (`forms.py` says that). Each `show_x` gives the shortest text that parses to the same value.
 """
 
+import base64
 import ipaddress
 import re
 from typing import Final
@@ -12,6 +13,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 DURATION_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+SIGNING_KEY_BYTES: Final = (24, 64)
+"""As the specification of Standard Webhooks says."""
 SIZE_BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 # Twelve digits are 30 years in ms and a terabyte in bytes; more is a mistake, whatever the unit.
@@ -80,6 +83,17 @@ def parse_bool(text: str) -> bool:
 
 def show_bool(is_true: bool) -> str:
     return "true" if is_true else "false"
+
+
+def parse_signing_key(text: str) -> bytes:
+    """The bytes of a key as Standard Webhooks writes it."""
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        raise ValueError("is no base64") from None
+    if not SIGNING_KEY_BYTES[0] <= len(key) <= SIGNING_KEY_BYTES[1]:
+        raise ValueError(f"has {len(key)} bytes")
+    return key
 
 
 def parse_list(text: str) -> list[str]:

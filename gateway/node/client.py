@@ -98,7 +98,8 @@ class NodeClient:
             await self.login()
         response = await self._call("POST", self._messages_path, body)
         assert response.status is not None
-        return self._dialect.read_answer(response.status, response.body, _retry_after_s(response))
+        answer = self._dialect.read_answer(response.status, response.body, _retry_after_s(response))
+        return msgspec.structs.replace(answer, body=response.body)
 
     async def login(self) -> None:
         """Get a new token (7 days on-prem). Callers that come while one logs in share its result.
