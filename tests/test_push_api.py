@@ -124,8 +124,12 @@ async def test_a_batch_is_pushed_asked_for_reclassed_and_cancelled(tmp_path: Pat
         assert (status, page["counts"], len(page["messages"])) == (200, {"queued": 5}, 2)
         assert {message["class"] for message in page["messages"]} == {"normal"}
         first = told["messages"][0]["id"]
+        # As if it had met trouble: three such tell of an outage, and one that has ended must not be of them for ever.
+        troubled = gateway.gateway.parts.sender._in_trouble
+        troubled.add(int(first.rpartition("-")[2]))
         status, answer = await gateway.ask("DELETE", f"/v1/messages/{first}")
         assert (status, json.loads(answer)["state"]) == (200, "cancelled")
+        assert troubled == set()
         status, answer = await gateway.ask("DELETE", path)
         assert (status, json.loads(answer)["cancelled"]) == (200, 4)
         metrics = await gateway.metrics()
