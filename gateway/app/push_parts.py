@@ -94,7 +94,7 @@ class PushParts:
         sender.on_answer = self.node_answers.answered
 
         def on_settled(settled: Settled) -> None:
-            pass
+            sender.forget(settled.record.seq)
             self.node_answers.ended(settled)
 
         settler.on_settled = on_settled
