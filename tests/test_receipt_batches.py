@@ -117,6 +117,18 @@ def test_any_other_shape_goes_alone(body: bytes) -> None:
     assert len(batch) == 0
 
 
+def test_an_entry_without_changes_is_skipped() -> None:
+    """`wire.Entry` lets it pass, and one such body must not end the process."""
+    status = b'{"id":"w1","status":"read","recipient_id":"49"}'
+    change = b'{"field":"messages","value":{"statuses":[' + status + b"]}}"
+    body = (
+        b'{"object":"whatsapp_business_account","entry":[{"id":"1"},{"id":"2","changes":[' + change + b"]}]}"
+    )
+    batch = Batch()
+    assert batch.add(body)
+    assert told([batch.body()]) == told([body])
+
+
 def test_dialects_do_not_mix() -> None:
     batch = Batch()
     assert batch.add(ONPREM["onprem_status_read.json"])

@@ -222,6 +222,8 @@ class InboundParts:
         receipt_wait_ms = self.receipt_waits.take(lambda: self._age_ms(self.events, InboundClass.RECEIPT))
         if self.gatekeeper.ladder.batches_at_rest:
             receipt_wait_ms -= settings.batch_delay_ms  # a wait that the operator asked for is no pressure
+        if self.event_forwarder.gate.closed_by:
+            receipt_wait_ms = 0.0  # nor is this one: what he isolated is kept, as long as there is room
         return Sample(
             receipt_wait_ms=max(0.0, receipt_wait_ms),
             message_wait_ms=self.message_waits.take(

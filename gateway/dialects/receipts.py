@@ -84,7 +84,7 @@ def _find(body: bytes, wanted: set[Place] | None) -> _Found | None:
     found: _Found = []
     for entry_at, entry_raw in enumerate(_decode_array(top["entry"])):
         entry = _decode_object(entry_raw)
-        changes = _decode_array(entry.pop("changes"))
+        changes = _decode_array(entry.pop("changes", msgspec.Raw(b"[]")))
         for change_at, change_raw in enumerate(changes):
             change = _decode_object(change_raw)
             value = _decode_object(change.pop("value", msgspec.Raw(b"{}")))
