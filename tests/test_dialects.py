@@ -192,3 +192,12 @@ def test_what_a_reply_says_itself_is_kept(dialect: Dialect) -> None:
 def test_a_reply_it_made_is_a_request_it_reads(dialect: Dialect) -> None:
     body = dialect.reply_body(json.loads(push_body()), CONTACT, is_group=True)
     assert dialect.read_push(body) == Push(CONTACT, is_group=True)
+
+
+@pytest.mark.parametrize("code", [-1, 2**31, 10**30])
+def test_a_code_that_can_be_none_is_none(code: int) -> None:
+    """What is told of a failed send has it, and must be JSON that every parser takes."""
+    onprem = b'{"errors":[{"code":%d,"title":"t"}]}' % code
+    cloud = b'{"error":{"code":%d,"message":"m"}}' % code
+    assert OnPrem().read_answer(400, onprem, None).code is None
+    assert Cloud().read_answer(400, cloud, None).code is None

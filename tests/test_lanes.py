@@ -125,6 +125,31 @@ def test_a_retry_that_is_withdrawn_lets_the_next_go() -> None:
     assert rig.take() == 2
 
 
+def test_one_that_is_withdrawn_and_comes_back_changed_is_the_one_that_goes() -> None:
+    lanes: Lanes[InboundRecord] = Lanes(contact)
+    holder, behind = (inbound(seq, lane="a") for seq in (1, 2))
+    assert [lanes.enter(holder), lanes.enter(behind)] == [True, False]
+    lanes.remove(2)
+    changed = msgspec.structs.replace(behind, attempts=1)
+    assert not lanes.enter(changed)
+    assert lanes.leave(holder) is changed
+    assert lanes.leave(changed) is None
+    assert (lanes._holders, lanes._behind, len(lanes)) == ({}, {}, 0)
+
+
+def test_one_that_waits_in_another_lane_now_is_not_given_by_the_old_one() -> None:
+    lanes: Lanes[InboundRecord] = Lanes(contact)
+    first, other = inbound(1, lane="a"), inbound(2, lane="b")
+    assert [lanes.enter(first), lanes.enter(other)] == [True, True]
+    moving = inbound(3, lane="a")
+    assert not lanes.enter(moving)
+    lanes.remove(3)
+    moved = msgspec.structs.replace(moving, lane="b")
+    assert not lanes.enter(moved)
+    assert lanes.leave(first) is None
+    assert lanes.leave(other) is moved
+
+
 def test_a_lane_that_nobody_holds_takes_no_memory() -> None:
     lanes: Lanes[InboundRecord] = Lanes(contact)
     records = [inbound(seq, lane="a") for seq in range(1, 4)]
@@ -177,3 +202,16 @@ def test_every_contact_gets_all_of_its_own_in_order_one_at_a_time(seed: int) -> 
             out[record.seq] = record
         assert out or not rig.queue.total(), "something waits and nobody can have it"
     assert ended == sent
+
+
+def test_what_comes_from_another_class_is_forgotten_when_it_has_ended() -> None:
+    """A class fed by class changes or a schedule alone must not remember every number that passed."""
+    rig = Rig()
+    for _ in range(50):
+        seq = rig.push("")
+        record = rig.queue.withdraw(seq, InboundClass.MESSAGE)
+        assert record is not None
+        rig.queue.reinstate(msgspec.structs.replace(record, cls=InboundClass.RECEIPT))
+        assert rig.take() == seq
+        rig.queue.settle(rig.taken(seq))
+    assert sum(map(len, rig.queue._ahead)) == 0

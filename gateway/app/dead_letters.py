@@ -104,6 +104,7 @@ class DeadLetters:
             id=self._store.send_id(seq),
             accepted_ms=now_ms,
             expires_ms=now_ms + ttl_ms if record.expires_ms else 0,
+            batch="",  # it is a send of its own, and its batch has ended
             attempts=0,
             is_uncertain=False,
         )

@@ -26,6 +26,10 @@ CHANGE_MAX: Final = 100_000
 """As GATEWAY_DEAD_MAX: all there can be."""
 
 
+AGE_MAX_MS: Final = 10**13
+"""Three centuries: beyond it a number means nothing, and beyond 64 bits the store can't take it."""
+
+
 class _Criteria(msgspec.Struct, forbid_unknown_fields=True):
     """Which are meant: all of which everything holds that is given."""
 
@@ -138,8 +142,8 @@ class DeadPage:
     def _query(self, asked: _Criteria) -> ParkedQuery:
         now_ms = self._clock.wall_ms()
         for age_ms in (asked.older_than_ms, asked.newer_than_ms):
-            if age_ms is not None and age_ms < 0:
-                raise _BadRequestError(f"an age of {age_ms} ms: expected 0 or more")
+            if age_ms is not None and not 0 <= age_ms <= AGE_MAX_MS:
+                raise _BadRequestError(f"an age of {age_ms} ms: expected 0 to {AGE_MAX_MS}")
         return ParkedQuery(
             side=None if asked.side is None else Side[asked.side.upper()],
             contact=asked.contact,

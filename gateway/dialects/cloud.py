@@ -6,7 +6,16 @@ from typing import Any
 import msgspec
 import orjson
 
-from gateway.dialects.dialect import Answer, Codes, Push, Refusal, Unsent, failed_status, read_recipient
+from gateway.dialects.dialect import (
+    Answer,
+    Codes,
+    Push,
+    Refusal,
+    Unsent,
+    failed_status,
+    known_code,
+    read_recipient,
+)
 from gateway.dialects.webhook import CLOUD_OBJECT
 
 
@@ -67,7 +76,9 @@ class Cloud:
             return Answer(status, retry_after_s=retry_after_s)
         if parsed.error is not None:
             error = parsed.error
-            return Answer(status, code=error.code, title=error.message or "", retry_after_s=retry_after_s)
+            return Answer(
+                status, code=known_code(error.code), title=error.message or "", retry_after_s=retry_after_s
+            )
         message_id = parsed.messages[0].id if parsed.messages else ""
         return Answer(status, message_id=message_id, retry_after_s=retry_after_s)
 

@@ -99,6 +99,14 @@ class Dialect(Protocol):
         """The webhook body that tells of a send's end, as the API itself tells of a failed message."""
 
 
+CODE_MAX: Final = 2**31 - 1
+
+
+def known_code(code: int | None) -> int | None:
+    """An error's code, unless it is a number that can be none: what we tell of it must fit into 64 bits."""
+    return code if code is not None and 0 <= code <= CODE_MAX else None
+
+
 def read_object(body: bytes) -> dict[str, Any] | None:
     """`body` as a JSON object; None when it is anything else."""
     try:

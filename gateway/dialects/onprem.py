@@ -7,7 +7,16 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from gateway.dialects.dialect import Answer, Codes, Push, Refusal, Unsent, failed_status, read_recipient
+from gateway.dialects.dialect import (
+    Answer,
+    Codes,
+    Push,
+    Refusal,
+    Unsent,
+    failed_status,
+    known_code,
+    read_recipient,
+)
 
 
 class _Id(msgspec.Struct):
@@ -82,9 +91,9 @@ class OnPrem:
         if parsed.errors:
             error = parsed.errors[0]
             title = ": ".join(part for part in (error.title, error.details) if part)
-            return Answer(status, code=error.code, title=title, retry_after_s=retry_after_s)
+            return Answer(status, code=known_code(error.code), title=title, retry_after_s=retry_after_s)
         if parsed.error is not None:
-            return Answer(status, code=parsed.error.errorcode, retry_after_s=retry_after_s)
+            return Answer(status, code=known_code(parsed.error.errorcode), retry_after_s=retry_after_s)
         message_id = parsed.messages[0].id if parsed.messages else ""
         return Answer(status, message_id=message_id, retry_after_s=retry_after_s)
 

@@ -379,8 +379,14 @@ class Backlog(Generic[R]):
         """Give back what was withdrawn, in the class it has now: before what is fresh there, and when it was due."""
         now_ns = self._clock.now_ns()
         due_ns = max(now_ns, self._moving.pop(record.seq))
-        if record.seq > self._tail_seq[record.cls]:
-            self._ahead[record.cls].add(record.seq)
+        cls = record.cls
+        if record.seq > self._tail_seq[cls]:
+            if self._on_disk[cls] or self._reading == cls:
+                self._ahead[cls].add(record.seq)
+            else:
+                # Nothing of the class is on disk only, and what is pushed later has a higher number.
+                self._tail_seq[cls] = record.seq
+                self._ahead[cls].clear()
         self.memory_bytes += len(record.body)
         self._count_aside(record, 1)
         heapq.heappush(self._delayed[record.cls], (due_ns, record.seq, record))

@@ -24,7 +24,8 @@ class Lanes(Generic[R]):
     def __init__(self, lane_of: Callable[[R], Lane]) -> None:
         self._lane_of = lane_of
         self._holders: dict[Lane, int] = {}
-        self._behind: dict[Lane, list[tuple[int, R]]] = {}
+        self._behind: dict[Lane, list[int]] = {}
+        """Heaps of sequence numbers; one that was taken out stays until its turn, and is passed over."""
         self._waiting: dict[int, R] = {}
 
     def enter(self, record: R) -> bool:
@@ -32,7 +33,7 @@ class Lanes(Generic[R]):
         lane = self._lane_of(record)
         if lane is None or self._holders.setdefault(lane, record.seq) == record.seq:
             return True
-        heapq.heappush(self._behind.setdefault(lane, []), (record.seq, record))
+        heapq.heappush(self._behind.setdefault(lane, []), record.seq)
         self._waiting[record.seq] = record
         return False
 
@@ -43,10 +44,14 @@ class Lanes(Generic[R]):
             return None
         behind = self._behind.get(lane, [])
         while behind:
-            seq, found = heapq.heappop(behind)
+            seq = heapq.heappop(behind)
             if not behind:
                 del self._behind[lane]
-            if self._waiting.pop(seq, None) is not None:
+            found = self._waiting.get(seq)
+            if (
+                found is not None and self._lane_of(found) == lane
+            ):  # else it was taken out, and may wait elsewhere
+                del self._waiting[seq]
                 self._holders[lane] = seq
                 return found
         del self._holders[lane]

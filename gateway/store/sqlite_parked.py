@@ -42,7 +42,8 @@ def _row(parked: Parked) -> tuple[Any, ...]:
     if isinstance(record, InboundRecord):
         return (*head, record.counts, None, None, None, None, None, parked.answer, record.body)
     # As a span: when it is accepted anew, it is given as long again.
-    ttl_ms = record.expires_ms - record.accepted_ms if record.expires_ms else 0
+    begins_ms = max(record.accepted_ms, record.not_before_ms)
+    ttl_ms = record.expires_ms - begins_ms if record.expires_ms else 0
     own = (None, record.is_group, record.mask, record.batch, ttl_ms, record.on_uncertain)
     return (*head, *own, parked.answer, record.body)
 
