@@ -15,9 +15,14 @@ from process import GatewayProcess
 
 TOKEN = "a-token-of-the-tests"
 NODE_TPS = "2000"
+SEND_COSTS_ALONE = "receive=0,send=1,delivered=0,read=0"
+"""A fast machine gets more webhooks in than any plan has events, and sends would have no room at all."""
 POLL_S = 0.01
 SENDERS = 12
 """Connections that post webhooks, and as many that push: enough to keep commits shared."""
+
+LIVES_PER_SENDING = 4
+"""One of so many lasts until sends have gone out: nothing is sent in the first second of a life."""
 
 KNOWN_MIN = 100
 """Sends of which the gateway has said that they were sent, before its last kill."""
@@ -46,6 +51,12 @@ class Ledger:
         target = self.changes + count
         async with self._changed:
             await self._changed.wait_for(lambda: self.changes >= target)
+
+    async def wait_sends(self, count: int) -> None:
+        """Wait for `count` more sends at the node."""
+        target = len(self.at_node) + count
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self.at_node) >= target)
 
 
 @contextlib.asynccontextmanager
@@ -107,9 +118,11 @@ class Load:
     async def push(self) -> None:
         pushed: list[tuple[str, str]] = []
         while not self.is_over:
-            name = f"push-{next(self.numbers)}"
+            number = next(self.numbers)
+            name = f"push-{number}"
+            # One recipient gets one at a time: with few of them the end would take long.
             body = json.dumps(
-                {"to": f"15550{len(pushed):03}", "type": "text", "text": {"body": name}}
+                {"to": f"15550{number % 997:03}", "type": "text", "text": {"body": name}}
             ).encode()
             accepted = await self._try("/v1/messages", body, 202)
             if accepted:
@@ -155,6 +168,7 @@ async def crash_repeatedly(directory: Path, kills: int, seed: int) -> None:
         gateway = GatewayProcess(
             directory,
             TPS=NODE_TPS,
+            TPS_COST=SEND_COSTS_ALONE,
             NODE_URL=f"http://127.0.0.1:{node_port}",
             MESSAGE_WEBHOOK_URL=f"http://127.0.0.1:{backend.port}/messages",
             EVENT_WEBHOOK_URL=f"http://127.0.0.1:{backend.port}/events",
@@ -169,8 +183,10 @@ async def crash_repeatedly(directory: Path, kills: int, seed: int) -> None:
                 for _ in range(SENDERS):
                     senders.create_task(load.post_webhooks())
                     senders.create_task(load.push())
-                for _ in range(kills):
+                for number in range(kills):
                     await ledger.wait_changes(rng.randint(1, 1500))
+                    if number % LIVES_PER_SENDING == 0:
+                        await ledger.wait_sends(rng.randint(1, 300))
                     await gateway.kill()
                     await gateway.start()
                 # On a busy machine no life may be long enough for a send: the last one is, before it ends too.
