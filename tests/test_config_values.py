@@ -18,6 +18,7 @@ from gateway.config.values import (
     show_duration,
     show_size,
 )
+from gateway.http.target import read_url
 
 
 @pytest.mark.parametrize(
@@ -98,9 +99,19 @@ def test_loopback_is_known_by_address_and_name() -> None:
     assert not any(Address(host, 1).is_loopback for host in ("0.0.0.0", "::", "10.0.0.1", "backend"))
 
 
-@pytest.mark.parametrize("text", ["http://a", "https://a.example:8443/x?y=z", "http://[::1]:8080/webhook"])
-def test_an_http_url_is_kept_as_it_is(text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://a",
+        "https://a.example:8443/x?y=z",
+        "http://[::1]:8080/webhook",
+        "http+unix://%2Frun%2Fbot.sock/webhook",
+        "http+unix://%2FRun%2fA%20b%3A1.sock",
+    ],
+)
+def test_a_url_is_kept_as_it_is_and_can_be_requested(text: str) -> None:
     assert parse_url(text) == text
+    read_url(text)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +127,10 @@ def test_an_http_url_is_kept_as_it_is(text: str) -> None:
         "http://a#b",
         "http://ü",
         "http://[::1",
+        "http+unix:///run/bot.sock",
+        "http+unix://run%2Fbot.sock/",
+        "http+unix://%2Frun%00/",
+        "https+unix://%2Frun%2Fbot.sock/",
     ],
 )
 def test_what_cannot_be_requested_is_no_url(text: str) -> None:

@@ -126,9 +126,9 @@ PERCENT: Final = Form(
 )
 SWITCH: Final = Form(words="true or false", short="`true` or `false`", parse=parse_bool, show=show_bool)
 ADDRESS: Final = Form(words="host:port or [IPv6]:port", short="host:port", parse=parse_address)
-URL: Final = Form(words="an http:// or https:// URL", short="URL", parse=parse_url)
+URL: Final = Form(words="an http://, https:// or http+unix:// URL", short="URL", parse=parse_url)
 URL_OR_OFF: Final = Form(
-    words="an http:// or https:// URL, or off", short="URL or off", parse=parse_url_or_off
+    words="an http://, https:// or http+unix:// URL, or off", short="URL or off", parse=parse_url_or_off
 )
 PATH: Final = Form(words="a path", short="path", parse=_parse_path, show=_show_path)
 SECRET: Final = Form(

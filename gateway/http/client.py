@@ -1,46 +1,31 @@
-"""Outgoing HTTP: one pooled session, every failure turned into a value.
+"""Outgoing HTTP/1.1: kept connections, every failure turned into a value.
 
-aiohttp's client for now; the hot client takes its place behind the same two classes.
+Laid out in one file a step: `target` takes a URL apart, `head` renders a request's head, `exchange` is one request,
+`pool` finds it a connection that `connect` makes (with `resolve`), `connection` writes and reads, `answer` judges
+what is read. On a kept connection a request costs two calls of the transport and no task, timer or parser object;
+`bench/micro/http_client.py` measures it.
+
+Not done: redirects, cookies, proxies, pipelining, HTTP/2. Answers should come as they are (`Accept-Encoding:
+identity`); gzip and deflate are understood all the same.
 """
 
+import asyncio
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
-import aiohttp
+from gateway.clock import NS_PER_MS, Clock, SystemClock
+from gateway.http.answer import ANSWER_MAX_BYTES
+from gateway.http.connect import Connector, NetworkConnector
+from gateway.http.connection import PIECE_BYTES
+from gateway.http.exchange import Done, Exchange
+from gateway.http.head import has_body, render_start
+from gateway.http.pool import CONNECT_SHARE, Pool
+from gateway.http.resolve import Resolver
+from gateway.http.response import Response, unsent
+from gateway.http.target import Origin, read_url
 
-from gateway import __version__
-
-CONNECT_SHARE: Final = 0.8
-"""Of the time-out, for connecting: a connection that never comes about is told apart from a silent server."""
-
-ANSWER_MAX_BYTES: Final = 1 << 20
-"""Of an answer that is read; a backend's or a node's is a few hundred bytes. The rest is cut off."""
-
-IDLE_S: Final = 60
-"""How long an unused connection is kept."""
-
-
-class Response:
-    """An answer: `status` is None when there was none, and `error` says why."""
-
-    __slots__ = ("body", "error", "headers", "status", "was_sent")
-
-    def __init__(
-        self,
-        status: int | None,
-        headers: dict[str, str],
-        body: bytes,
-        error: str = "",
-        *,
-        was_sent: bool = True,
-    ) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-        self.error = error
-        self.was_sent = was_sent
-        """False when the request certainly did not reach the other side (no connection was made)."""
+__all__ = ["ANSWER_MAX_BYTES", "CONNECT_SHARE", "Endpoint", "HttpClient", "Response", "tls_context"]
 
 
 def tls_context(ca: Path | None, *, verifies: bool = True) -> ssl.SSLContext:
@@ -55,55 +40,110 @@ def tls_context(ca: Path | None, *, verifies: bool = True) -> ssl.SSLContext:
     return context
 
 
-class HttpClient:
-    """A connection pool to one service. Make it on the loop; close it at the end."""
+class Waiter:
+    """A callback to be awaited."""
 
-    def __init__(self, timeout_ms: int, connections: int, tls: ssl.SSLContext) -> None:
-        """At most `connections` at once; `timeout_ms` covers connecting, sending and the whole answer."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=connections, keepalive_timeout=IDLE_S, ssl=tls, ttl_dns_cache=60
-            ),
-            timeout=aiohttp.ClientTimeout(
-                total=timeout_ms / 1000, sock_connect=timeout_ms / 1000 * CONNECT_SHARE
-            ),
-            headers={"User-Agent": f"wa-gateway/{__version__}"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=True,
-        )
+    __slots__ = ("_future",)
+
+    def __init__(self) -> None:
+        self._future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+
+    def done(self, response: Response) -> None:
+        """Give this to `Endpoint.start`."""
+        if not self._future.done():
+            self._future.set_result(response)
+
+    async def wait(self, exchange: Exchange) -> Response:
+        """Cancelled, it cancels `exchange`."""
+        try:
+            return await self._future
+        except asyncio.CancelledError:
+            exchange.cancel()
+            raise
+
+
+class Endpoint:
+    """One method of one URL. What is the same for all requests to it is rendered once."""
+
+    __slots__ = ("_is_head_request", "_pool", "_start")
+
+    def __init__(self, pool: Pool, start: bytes, *, is_head_request: bool) -> None:
+        self._pool = pool
+        self._start = start
+        self._is_head_request = is_head_request
+
+    def start(self, body: bytes, headers: bytes, done: Done) -> Exchange:
+        """Begin a request; `done` gets the answer, later and once, and must not raise.
+
+        `headers` are lines as `render_headers` makes them, and not checked again. The exchange can be cancelled.
+        """
+        assert not headers or headers.endswith(b"\r\n"), "header lines end in CR LF"
+        if len(body) <= PIECE_BYTES:
+            head = b"%b%bContent-Length: %d\r\n\r\n%b" % (self._start, headers, len(body), body)
+            body = b""
+        else:
+            head = b"%b%bContent-Length: %d\r\n\r\n" % (self._start, headers, len(body))
+        return self._pool.start(head, body, done, self._is_head_request)
+
+    def start_bare(self, headers: bytes, done: Done) -> Exchange:
+        """As `start`, of a request that has no body and no length."""
+        return self._pool.start(self._start + headers + b"\r\n", b"", done, self._is_head_request)
+
+    async def ask(self, body: bytes, headers: bytes) -> Response:
+        """As `start`, to be awaited. Raises nothing but CancelledError, which closes its connection."""
+        waiter = Waiter()
+        return await waiter.wait(self.start(body, headers, waiter.done))
+
+
+class HttpClient:
+    """Connections to one service, or a few. Make it on the loop; close it at the end."""
+
+    def __init__(
+        self,
+        timeout_ms: int,
+        connections: int,
+        tls: ssl.SSLContext,
+        *,
+        clock: Clock | None = None,
+        connector: Connector | None = None,
+    ) -> None:
+        """At most `connections` at once to a host and port.
+
+        `timeout_ms` covers waiting for one of them, connecting, sending and the whole answer.
+        """
+        self._timeout_ns = timeout_ms * NS_PER_MS
+        self._connections = connections
+        self._clock = clock or SystemClock()
+        self._connector = connector or NetworkConnector(tls, Resolver(self._clock))
+        self._pools: dict[Origin, Pool] = {}
+
+    def endpoint(self, method: str, url: str, headers: Mapping[str, str]) -> Endpoint:
+        """What to send many requests to. Raises ValueError for a URL or header that can't be sent."""
+        target = read_url(url)
+        pool = self._pools.get(target.origin)
+        if pool is None:
+            pool = self._pools[target.origin] = Pool(
+                target.origin, self._connections, self._timeout_ns, self._connector, self._clock
+            )
+        return Endpoint(pool, render_start(method, target, headers), is_head_request=method == "HEAD")
 
     async def request(
-        self, method: str, url: str, body: bytes = b"", headers: dict[str, str] | None = None
+        self, method: str, url: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Response:
-        """Make one request, following no redirect. Raises nothing but CancelledError.
+        """Make one request, following no redirect. Raises nothing but CancelledError, which closes its connection.
 
         An answer whose status came and whose body broke off has its status and no body: the other side has
         decided, and asking again would repeat what it did.
         """
         try:
-            async with self._session.request(
-                method, url, data=body, headers=headers, allow_redirects=False
-            ) as answer:
-                given = {name.lower(): value for name, value in answer.headers.items()}
-                try:
-                    return Response(answer.status, given, await _read(answer))
-                except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-                    return Response(answer.status, given, b"", f"body: {type(error).__name__}: {error}")
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            return Response(None, {}, b"", str(error), was_sent=False)
-        except TimeoutError:
-            return Response(None, {}, b"", "timed out")
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Response(None, {}, b"", f"{type(error).__name__}: {error}")
+            endpoint = self.endpoint(method, url, headers or {})
+        except ValueError as error:
+            return unsent(str(error))
+        if has_body(method, body):
+            return await endpoint.ask(body, b"")
+        waiter = Waiter()
+        return await waiter.wait(endpoint.start_bare(b"", waiter.done))
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self._session.close()
-
-
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """The body, cut off at `ANSWER_MAX_BYTES`."""
-    content = b""
-    while len(content) < ANSWER_MAX_BYTES and not answer.content.at_eof():
-        content += await answer.content.read(ANSWER_MAX_BYTES - len(content))
-    return content
+        """Close all connections. What is under way ends with an error."""
+        await asyncio.gather(*(pool.close() for pool in self._pools.values()))
