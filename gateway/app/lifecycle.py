@@ -21,9 +21,11 @@ from gateway.app.parts import Parts
 from gateway.app.queue_page import queue_operations
 from gateway.app.state_page import state_operations
 from gateway.clock import Clock
-from gateway.config import Address, Settings
+from gateway.config import Settings
 from gateway.errors import StoreError
 from gateway.http.admin import Admin
+from gateway.http.front import BACKLOG, Front
+from gateway.http.front_connection import IDLE_S
 from gateway.http.ingest import Ingest
 from gateway.ops import systemd
 from gateway.ops.logs import Log
@@ -32,8 +34,6 @@ from gateway.store.protocol import MemoryLimits
 
 log = logging.getLogger(__name__)
 
-BACKLOG: Final = 4096
-"""Connections the kernel holds for us: 32 nodes with 24 requests each, five times over."""
 ANSWERS_OUT_S: Final = 2.0
 CLEANUP_S: Final = 60.0
 """Between two looks at what may be forgotten. A timer a minute is no load."""
@@ -58,6 +58,7 @@ class Gateway:
         self._is_ready = asyncio.Event()
         self.failure: StoreError | None = None
         self.parts: Parts
+        self._front: Front
         self._state: OperatorState
         self.ingest_port = 0
         self.admin_port = 0
@@ -117,12 +118,21 @@ class Gateway:
             parts.push.authorise,
         )
         runners = [
-            web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=ANSWERS_OUT_S)
+            web.AppRunner(
+                app,
+                access_log=None,
+                handle_signals=False,
+                shutdown_timeout=ANSWERS_OUT_S,
+                keepalive_timeout=IDLE_S,
+            )
             for app in (ingest.application(), admin.application())
         ]
+        await runners[0].setup()
+        assert runners[0].server is not None
+        self._front = ingest.front(runners[0].server, self._settings.connections_max, self._clock)
         try:
             # Bound before the tasks start, so that what is wrong with an address is said as it is.
-            await self._bind(runners)
+            await self._bind(runners[1])
             await self._wait_room()
             if self._stop.is_set():
                 return
@@ -132,6 +142,7 @@ class Gateway:
                     for queue in parts.queues
                 ]
                 background.append(tasks.create_task(self._start_scheduled(), name="start scheduled sends"))
+                background.append(tasks.create_task(self._end_expired(), name="end expired sends"))
                 background.append(tasks.create_task(self._clean_up(), name="clean-up"))
                 background.append(tasks.create_task(self._feed_watchdog(), name="watchdog"))
                 background.append(tasks.create_task(parts.inbound.monitor.work(), name="look at the load"))
@@ -144,13 +155,16 @@ class Gateway:
                 try:
                     self._announce_ready()
                     await self._stop.wait()
-                    await self._drain(ingest, runners[0], workers)
+                    await self._drain(ingest, workers)
                 finally:
                     for task in (*workers, *background):
                         task.cancel()
         finally:
-            for runner in runners:
-                await runner.cleanup()
+            self._front.close()
+            await asyncio.gather(
+                self._front.wait_closed(ANSWERS_OUT_S), *(runner.cleanup() for runner in runners)
+            )
+            self._front.abort()
             await parts.close()
 
     async def _wait_room(self) -> None:
@@ -184,9 +198,8 @@ class Gateway:
 
     def _start_workers(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         workers = [
-            tasks.create_task(forwarder.work(), name=f"forward {forwarder.name} {number}")
+            tasks.create_task(forwarder.work(), name=f"forward {forwarder.name}")
             for forwarder in self.parts.inbound.forwarders
-            for number in range(forwarder.workers)
         ]
         workers += [
             tasks.create_task(self.parts.sender.work(), name=f"send {number}")
@@ -194,19 +207,17 @@ class Gateway:
         ]
         return workers
 
-    async def _bind(self, runners: list[web.AppRunner]) -> None:
+    async def _bind(self, admin: web.AppRunner) -> None:
         settings = self._settings
         tls: ssl.SSLContext | None = None
         if settings.tls_cert is not None:
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             tls.load_cert_chain(settings.tls_cert, settings.tls_key)
-        ports = []
-        for runner, address, context in zip(
-            runners, (settings.listen, settings.admin_listen), (tls, None), strict=True
-        ):
-            await runner.setup()
-            ports.append(await _open_door(runner, address, context))
-        self.ingest_port, self.admin_port = ports
+        self.ingest_port = await self._front.listen(settings.listen.host, settings.listen.port, tls)
+        await admin.setup()
+        address = settings.admin_listen
+        await web.TCPSite(admin, address.host, address.port, backlog=BACKLOG).start()
+        self.admin_port = admin.addresses[0][1]
 
     def _announce_ready(self) -> None:
         settings = self._settings
@@ -225,15 +236,14 @@ class Gateway:
             },
         )
 
-    async def _drain(self, ingest: Ingest, door: web.AppRunner, workers: list[asyncio.Task[None]]) -> None:
+    async def _drain(self, ingest: Ingest, workers: list[asyncio.Task[None]]) -> None:
         under_way = sum(queue.backlog.taken() for queue in self.parts.queues)
         self._state.is_draining = True
         systemd.stopping(f"draining, {under_way} under way")
         log.info("draining", extra={"under_way": under_way})
         ingest.is_draining = True
         self.parts.push.node_answers.drain()
-        for site in list(door.sites):
-            await site.stop()
+        self._front.drain()
         self.parts.pacer.drain()
         for forwarder in self.parts.inbound.forwarders:
             forwarder.drain()
@@ -264,6 +274,11 @@ class Gateway:
         """Bring scheduled sends into line when they are due."""
         with contextlib.suppress(StoreError):  # as above
             await self.parts.push.schedule.work()
+
+    async def _end_expired(self) -> None:
+        """End sends when their time to live is over."""
+        with contextlib.suppress(StoreError):  # as above
+            await self.parts.push.expiry.work()
 
     async def _clean_up(self) -> None:
         """Forget what has been remembered long enough, once a minute."""
@@ -296,10 +311,3 @@ class Gateway:
         while interval_s is not None:
             systemd.watchdog()
             await asyncio.sleep(interval_s)
-
-
-async def _open_door(runner: web.AppRunner, address: Address, tls: ssl.SSLContext | None) -> int:
-    site = web.TCPSite(runner, address.host, address.port, ssl_context=tls, backlog=BACKLOG)
-    await site.start()
-    port: int = runner.addresses[0][1]
-    return port

@@ -42,6 +42,19 @@ def metrics_page(
                 "Requests of the ingest listener that were not looked at, by reason.",
                 [({"reason": reason}, n) for reason, n in sorted(ingest.refused.items())],
             ),
+            gauge(
+                "gateway_connections", "Connections to the ingest listener.", [({}, len(ingest.connections))]
+            ),
+            gauge(
+                "gateway_bodies_reading_bytes",
+                "What request bodies that are being read may come to; 64 MiB at most.",
+                [({}, ingest.reading_bytes)],
+            ),
+            counter(
+                "gateway_connections_evicted_total",
+                "Idle connections closed to make room for others.",
+                [({}, ingest.connections.evicted)],
+            ),
             *_inbound_families(parts),
             *overload_families(parts.inbound, parts.clock.now_ns()),
             *_outbound_families(parts),
@@ -221,7 +234,13 @@ def _store_families(parts: Parts) -> list[Family]:
             [({}, parts.room.free_bytes())],
         ),
         gauge("gateway_store_max_bytes", "Bytes that may be used.", [({}, settings.store_max_bytes)]),
-        counter("gateway_store_commits_total", "Commits, one fsync each.", [({}, store.commits)]),
+        counter("gateway_store_commits_total", "Commits, one sync each.", [({}, store.commits)]),
         counter("gateway_store_changes_total", "Changes in them.", [({}, store.changes)]),
         gauge("gateway_store_pending", "Changes waiting for the disk.", [({}, store.waiting_changes)]),
+        gauge("gateway_store_log_bytes", "Committed and not in the tables yet.", [({}, store.log_bytes())]),
+        counter(
+            "gateway_store_check_ins_total",
+            "Times that what the log had went into the tables.",
+            [({}, store.check_ins())],
+        ),
     ]

@@ -18,6 +18,8 @@ Dialect = Literal["onprem", "cloud"]
 
 Limiter = Literal["concurrency", "backend_tps", "batch", "fold", "digest", "shed", "refuse", "age"]
 
+StoreSync = Literal["full", "os", "off"]
+
 ReceiptPolicy = Literal["forward", "batch", "fold", "digest", "drop"]
 """The least that is done to receipts of a kind, whatever the load."""
 
@@ -55,6 +57,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Path | None, fields.path("PEM certificate chain for LISTEN; unset serves plain HTTP.")
     ] = None
     tls_key: Annotated[Path | None, fields.path("PEM private key of TLS_CERT.")] = None
+    connections_max: Annotated[
+        int,
+        fields.count(16, 65_536, "Connections to LISTEN at once; for more, idle ones are closed."),
+    ] = 512
 
     # The number
     dialect: Annotated[
@@ -199,9 +205,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
 
     # The backend
-    message_webhook_url: Annotated[str, fields.url("Where messages are forwarded.")] = (
-        "http://127.0.0.1:8080/webhook"
-    )
+    message_webhook_url: Annotated[
+        str,
+        fields.url(
+            "Where messages are forwarded; `http+unix://%2Frun%2Fbot.sock/webhook`: through a unix socket."
+        ),
+    ] = "http://127.0.0.1:8080/webhook"
     event_webhook_url: Annotated[
         str,
         fields.url_or_off(
@@ -308,6 +317,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     store_path: Annotated[
         Path, fields.path("Directory of the store.", default_words="$STATE_DIRECTORY; else: ./var")
     ] = Path("var")
+    store_sync: Annotated[
+        StoreSync,
+        fields.choice(
+            "What an answer of 2xx survives. `full`: a power cut. `os`: the end of the process, not of the machine."
+            " `off`: nothing, all is kept in memory."
+        ),
+    ] = "full"
     store_max_bytes: Annotated[
         int,
         fields.size(

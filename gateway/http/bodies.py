@@ -38,15 +38,26 @@ class BodyReader:
         self.reading_bytes = 0
         """What the bodies being read may come to."""
 
+    def try_reserve(self, size: int) -> bool:
+        """Whether a body that may come to `size` bytes may be read now; then it counts until `release`."""
+        if self.reading_bytes and self.reading_bytes + size > READING_MAX_BYTES:
+            return False
+        self.reading_bytes += size
+        return True
+
+    def release(self, size: int) -> None:
+        """It has been read, or never will be."""
+        self.reading_bytes -= size
+        assert self.reading_bytes >= 0, self.reading_bytes
+
     async def read(self, request: web.Request, limit: int) -> bytes | BodyProblem:
         """The body of `request`, of at most `limit` bytes."""
         size = request.content_length
         if size is not None and size > limit:
             return BodyProblem.LARGE
         expected = limit if size is None else size
-        if self.reading_bytes and self.reading_bytes + expected > READING_MAX_BYTES:
+        if not self.try_reserve(expected):
             return BodyProblem.CROWDED
-        self.reading_bytes += expected
         try:
             if request.content.is_eof():
                 body = await request.read()  # all here already: no timer to set
@@ -60,5 +71,5 @@ class BodyReader:
         except web.RequestPayloadError:
             return BodyProblem.BROKEN
         finally:
-            self.reading_bytes -= expected
+            self.release(expected)
         return body if len(body) <= limit else BodyProblem.LARGE

@@ -1,32 +1,32 @@
 """The ingest listener: the webhook's routes, and the push API's. Decisions are made by what is handed in."""
 
-import hashlib
+import asyncio
 import hmac
 import re
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
+from gateway._fast.http_head import HeadScanner
+from gateway.clock import Clock
+from gateway.http.app_secret import SIGNATURE_HEADER, SIGNATURE_WRONG, is_signed
 from gateway.http.bodies import BodyProblem, BodyReader
+from gateway.http.front import Front
+from gateway.http.front_answers import RETRY_AFTER_S, Answers
+from gateway.http.front_connection import Door, Reception
+from gateway.http.front_table import Connections
 from gateway.http.push_routes import PushApi, PushRoutes, ReceiptQueries
 
 _JSON: Final = "application/json"
-RETRY_AFTER_S: Final = "1"
-
-
-class Reception(Protocol):
-    """How a webhook is answered."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def reason(self) -> str: ...
 
 
 class Webhooks(Protocol):
     """Who takes webhooks."""
 
     async def receive(self, body: bytes) -> Reception: ...
+    def take(self, body: bytes, answer: Callable[[Reception], None]) -> None: ...
 
 
 class Ingest:
@@ -60,6 +60,7 @@ class Ingest:
             push_api, receipts, push_body_max, phone_id, self._bodies, self._refuse
         )
         self._push_routes.draining = lambda: self._draining() if self.is_draining else None
+        self.connections: Connections
         self.is_draining = False
         self.refused: dict[str, int] = {}
         """Requests that did not get as far as being looked at, by reason."""
@@ -72,25 +73,42 @@ class Ingest:
         self._push_routes.add_to(app.router)
         return app
 
+    def front(self, handler: Callable[[], RequestHandler], connections_max: int, clock: Clock) -> Front:
+        """What serves this listener; `handler` makes aiohttp's for the application above."""
+        loop = asyncio.get_running_loop()
+        self.connections = Connections(connections_max, loop)
+        door = Door(
+            self._webhooks.take,
+            self._count_refusal,
+            handler,
+            HeadScanner(self._webhook_path.encode(), self._webhook_body_max),
+            self._app_secret,
+            self._bodies,
+            Answers(clock),
+            self.connections,
+            loop,
+        )
+        return Front(door)
+
+    @property
+    def reading_bytes(self) -> int:
+        """What the bodies being read may come to."""
+        return self._bodies.reading_bytes
+
     async def _webhook(self, request: web.Request) -> web.Response:
         if self.is_draining:
             return self._draining()
         body = await self._bodies.read(request, self._webhook_body_max)
         if isinstance(body, BodyProblem):
             return self._refuse(body.status, body.reason, f"{body.value}\n")
-        if self._app_secret and not self._is_signed(request, body):
-            return self._refuse(401, "signature", "X-Hub-Signature-256 does not match\n")
+        signature = request.headers.get(SIGNATURE_HEADER, "").encode(errors="surrogateescape")
+        if self._app_secret and not is_signed(self._app_secret, body, signature):
+            return self._refuse(401, "signature", SIGNATURE_WRONG)
         reception = await self._webhooks.receive(body)
         if reception.status == 200:
             return web.Response(body=b"{}", content_type=_JSON)
         headers = {"Retry-After": RETRY_AFTER_S} if reception.status == 503 else None
         return web.Response(status=reception.status, text=f"{reception.reason}\n", headers=headers)
-
-    def _is_signed(self, request: web.Request, body: bytes) -> bool:
-        # Over the bytes as they came: Meta signs an escaped form that re-encoding would not give back.
-        expected = "sha256=" + hmac.new(self._app_secret, body, hashlib.sha256).hexdigest()
-        given = request.headers.get("X-Hub-Signature-256", "")
-        return hmac.compare_digest(expected.encode(), given.encode(errors="surrogateescape"))
 
     async def _verify(self, request: web.Request) -> web.Response:
         """Meta's verification of a new webhook URL."""
@@ -112,6 +130,9 @@ class Ingest:
         return response
 
     def _refuse(self, status: int, reason: str, text: str) -> web.Response:
-        self.refused[reason] = self.refused.get(reason, 0) + 1
+        self._count_refusal(reason)
         headers = {"Retry-After": RETRY_AFTER_S} if status == 503 else None
         return web.Response(status=status, text=text, headers=headers)
+
+    def _count_refusal(self, reason: str) -> None:
+        self.refused[reason] = self.refused.get(reason, 0) + 1

@@ -1,0 +1,318 @@
+"""One connection on the hot path: ordinary webhooks are taken here, anything else makes it aiohttp's for good.
+
+Requests of a connection are taken one after the other: what comes behind one that has no answer yet is held, and
+reading stops. So answers keep their order, the inside sees bodies in the order they came in, and what a connection
+holds is bounded by one read. No sender we know pipelines, so nothing is lost by it.
+
+States: idle (nothing held) · an incomplete head (`_partial`) · an incomplete body (`_body`) · waiting for an answer
+(`_waits`; `_held` is what came behind it) · choked: the client does not read its answers · handed off.
+No task, future or timer is made for a request; times are looked after by `front_table.py`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol, cast
+
+from aiohttp.web_protocol import RequestHandler
+
+from gateway._fast.http_head import HEAD_MAX_BYTES, HOT, MORE, HeadScanner
+from gateway.http.app_secret import SIGNATURE_WRONG, is_signed
+from gateway.http.bodies import BODY_TIMEOUT_S, BodyProblem, BodyReader
+from gateway.http.front_answers import Answers
+from gateway.http.front_handoff import HandedOff
+from gateway.http.front_table import Connections
+
+IDLE_S: Final = 75.0
+"""For a connection on which nothing is under way, as nginx's default; on aiohttp's side too."""
+
+HEAD_TIMEOUT_S: Final = 30.0
+"""From a head's first byte to its last."""
+
+UNREAD_S: Final = 30.0
+"""For a client to take its answers."""
+
+UNREAD_MAX_BYTES: Final = 16_384
+"""Of answers that a client does not take: then no more is read from it. TLS's own limit would be 512 KiB."""
+
+
+class Reception(Protocol):
+    """How a webhook is answered."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+
+
+class Door:
+    """What the connections of a listener share."""
+
+    __slots__ = (
+        "answers",
+        "app_secret",
+        "bodies",
+        "connections",
+        "handler",
+        "is_draining",
+        "refuse",
+        "scanner",
+        "soon",
+        "take",
+        "time",
+    )
+
+    def __init__(
+        self,
+        take: Callable[[bytes, Callable[[Reception], None]], None],
+        refuse: Callable[[str], None],
+        handler: Callable[[], RequestHandler],
+        scanner: HeadScanner,
+        app_secret: bytes,
+        bodies: BodyReader,
+        answers: Answers,
+        connections: Connections,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """`take` is given webhooks; `refuse` counts what does not get that far, by reason.
+
+        `handler` makes aiohttp's for a connection; with an `app_secret` webhooks must be signed.
+        """
+        self.take = take
+        self.refuse = refuse
+        self.handler = handler
+        self.scanner = scanner
+        self.app_secret = app_secret
+        self.bodies = bodies
+        self.answers = answers
+        self.connections = connections
+        self.time = loop.time
+        self.soon = loop.call_soon
+        self.is_draining = False
+        """Then every request is aiohttp's, which refuses it."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection, from its begin to its end or until it is handed off."""
+
+    __slots__ = (
+        "_body",
+        "_body_size",
+        "_closes",
+        "_door",
+        "_held",
+        "_is_choked",
+        "_partial",
+        "_signature",
+        "_transport",
+        "_waits",
+        "since",
+    )
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._transport: asyncio.Transport | None = None
+        self._partial = b""
+        self._body: bytearray | None = None
+        self._body_size = 0
+        self._signature = b""
+        self._waits = False
+        self._held = b""
+        self._is_choked = False
+        self._closes = False
+        """Once what it waits for is answered."""
+        self.since = 0.0
+
+    @property
+    def is_idle(self) -> bool:
+        if self._waits or self._partial or self._held or self._body is not None or self._transport is None:
+            return False
+        return not self._transport.get_write_buffer_size()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
+        self._transport.set_write_buffer_limits(UNREAD_MAX_BYTES)
+        self.since = self._door.time()
+        if not self._door.connections.add(self):
+            self._refuse(503, "connections", "too many connections\n", closes=True)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- nobody is told
+        self._transport = None
+        self._door.connections.remove(self)
+        if self._body is not None:
+            self._body = None
+            self._door.bodies.release(self._body_size)
+
+    def data_received(self, data: bytes) -> None:
+        if self._waits or self._held or self._is_choked:
+            self._hold(data)
+        elif self._body is not None:
+            self._fill(self._body, data)
+        elif self._partial:
+            data = self._partial + data
+            # Scanned again only when a line has ended: at most as often as a head has lines.
+            if b"\n" in data[len(self._partial) :] or len(data) >= HEAD_MAX_BYTES:
+                self._work(data)
+            else:
+                self._partial = data
+        else:
+            self._work(data)
+
+    def pause_writing(self) -> None:
+        self._is_choked = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._is_choked = False
+        self._go_on()
+
+    def expire(self, now: float) -> None:
+        """End it if a head, a body, a reader or the next request has taken too long. An answer takes what it takes."""
+        transport = self._transport
+        if transport is None or self._waits:
+            return
+        age = now - self.since
+        if transport.get_write_buffer_size():
+            if age >= UNREAD_S:
+                transport.abort()
+        elif self._body is not None:
+            if age >= BODY_TIMEOUT_S:
+                self._refuse(408, BodyProblem.SLOW.reason, f"{BodyProblem.SLOW.value}\n", closes=True)
+        elif self._partial:
+            if age >= HEAD_TIMEOUT_S:
+                self._refuse(408, "head_slow", "the head did not come in time\n", closes=True)
+        elif age >= IDLE_S:
+            transport.close()
+
+    def close(self) -> None:
+        """Close it when what it waits for is answered: at once if it waits for nothing."""
+        self._closes = True
+        if self._transport is not None and not self._waits:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close it now, whatever is unsent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _work(self, data: bytes) -> None:
+        """Take the requests in `data` one after the other, as far as that goes."""
+        door = self._door
+        scanner = door.scanner
+        size = len(data)
+        start = 0
+        while (verdict := scanner.scan(data, start)) == HOT and not door.is_draining:
+            self._partial = b""
+            start_of_body = scanner.body_start
+            end = start_of_body + scanner.body_size
+            signature = b""
+            if door.app_secret:
+                at = scanner.signature_start
+                signature = data[at : at + scanner.signature_size]
+            if end > size:
+                if not door.bodies.try_reserve(scanner.body_size):
+                    break  # aiohttp refuses it, and reads what still comes
+                self._body = bytearray(data[start_of_body:])
+                self._body_size = scanner.body_size
+                self._signature = signature
+                self.since = door.time()
+                return
+            self._take(data[start_of_body:end], signature)
+            if end == size:
+                return
+            if not self._is_free():
+                self._hold(data[end:])
+                return
+            start = end
+        if verdict == MORE:
+            if not self._partial:
+                self.since = door.time()
+            self._partial = data[start:]
+        else:
+            self._hand_off(data[start:])
+
+    def _fill(self, body: bytearray, data: bytes) -> None:
+        """More of a body; what is behind it is the next request."""
+        missing = self._body_size - len(body)
+        if len(data) < missing:
+            body += data
+            return
+        rest = data[missing:]
+        body += data[:missing]
+        self._body = None
+        self._door.bodies.release(self._body_size)
+        self._take(bytes(body), self._signature)
+        if not rest:
+            return
+        if self._is_free():
+            self._work(rest)
+        else:
+            self._hold(rest)
+
+    def _take(self, body: bytes, signature: bytes) -> None:
+        """Hand a whole body to the inside, which may answer before this returns."""
+        door = self._door
+        if door.app_secret and not is_signed(door.app_secret, body, signature):
+            self._refuse(401, "signature", SIGNATURE_WRONG)
+            return
+        self._waits = True
+        door.take(body, self._answer)
+
+    def _answer(self, reception: Reception) -> None:
+        """Called once for each body taken."""
+        assert self._waits, "answered twice"
+        self._waits = False
+        transport = self._transport
+        if transport is None:
+            return  # the client has gone; a node repeats
+        door = self._door
+        self.since = now = door.time()
+        if reception.status == 200:
+            transport.write(door.answers.ok(now))
+        else:
+            transport.write(door.answers.refusal(reception.status, f"{reception.reason}\n", now))
+        if self._closes:
+            self.close()
+        elif self._held:
+            # Not now: the store calls us while it tells of a commit, and what is held may be anything.
+            door.soon(self._go_on)
+
+    def _refuse(self, status: int, reason: str, text: str, *, closes: bool = False) -> None:
+        assert self._transport is not None
+        self._door.refuse(reason)
+        self.since = now = self._door.time()
+        self._transport.write(self._door.answers.refusal(status, text, now, closes=closes))
+        if closes:
+            self.close()
+
+    def _is_free(self) -> bool:
+        """Whether the next request may be looked at."""
+        transport = self._transport
+        return not (self._waits or self._is_choked or transport is None or transport.is_closing())
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what has been read for later, and read no more until then."""
+        self._held += data
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def _go_on(self) -> None:
+        """Look at what was held, and read again; not if an answer or the client's reading will lead here once more."""
+        transport = self._transport
+        if transport is None or transport.is_closing() or self._is_choked or (self._waits and self._held):
+            return
+        held, self._held = self._held, b""
+        transport.resume_reading()
+        if held:
+            self._work(held)
+
+    def _hand_off(self, data: bytes) -> None:
+        """Leave the connection, from these bytes on, to aiohttp. All answers of ours are out by now."""
+        door, transport = self._door, self._transport
+        assert transport is not None
+        assert not self._waits, "handed off with an answer to give"
+        if transport.is_closing():
+            return
+        handed = HandedOff(door.handler(), door.connections, transport, door.time())
+        door.connections.replace(self, handed)
+        handed.start(data)
