@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -20,8 +20,10 @@ from gateway.events import (
     Side,
     pack_counts,
 )
+from gateway.inbound.destination import BackendAnswer
 from gateway.outbound.queue import SendQueue
 from gateway.store.backlog import Backlog
+from gateway.store.lanes import Lanes
 from gateway.store.protocol import (
     BatchStatus,
     BookEntry,
@@ -30,11 +32,13 @@ from gateway.store.protocol import (
     Parked,
     ParkedCount,
     ParkedQuery,
+    Place,
     RecentSends,
     Recovered,
     SendStatus,
     Settled,
     StoredKey,
+    awaited,
 )
 
 CONTACT: Final = "15550100111"
@@ -209,6 +213,32 @@ def _matches(query: ParkedQuery, item: Parked) -> bool:
     )
 
 
+def by_name(lines: bytes) -> dict[str, str]:
+    """Header lines by name."""
+    return dict(line.split(": ", 1) for line in lines.decode().removesuffix("\r\n").split("\r\n"))
+
+
+class AskedBackend:
+    """A destination whose answer is found by a coroutine, `post`; what it is asked with are the headers by name."""
+
+    async def post(self, body: bytes, headers: Mapping[str, str]) -> BackendAnswer:
+        raise NotImplementedError
+
+    def post_soon(
+        self, body: bytes, headers: bytes, done: Callable[[BackendAnswer], None]
+    ) -> asyncio.Task[None]:
+
+        async def ask() -> None:
+            done(await self.post(body, by_name(headers)))
+
+        return asyncio.get_running_loop().create_task(ask())
+
+
+def _tell_failure(change: Change, error: StoreError) -> None:
+    for call in change.on_failure:
+        call(error)
+
+
 class MemoryStore:
     """A store without a disk. It passes tests/test_store_protocol.py, as the real one does.
 
@@ -232,7 +262,7 @@ class MemoryStore:
         self.fixed_used_bytes: int | None = None
         self._on_failure = on_failure
         self._next_seq = self.recovered.next_seq
-        self._submitted: list[tuple[Change, asyncio.Future[None]]] = []
+        self._submitted: list[Change] = []
         self._failure: StoreError | None = None
         self._used_bytes = 4096
         self._submitted_ns = 0
@@ -245,40 +275,39 @@ class MemoryStore:
     def send_id(self, seq: int) -> str:
         return f"gw-{self.disk.store_id}-{seq}"
 
-    def submit(self, change: Change) -> asyncio.Future[None]:
+    def put(self, change: Change, *, can_wait: bool = False) -> None:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
         if self._failure is not None:
-            future.set_exception(self._failure)
-            return future
+            loop.call_soon(_tell_failure, change, self._failure)
+            return
         if not self._submitted and not self.holds_commits:
             loop.call_soon(self.commit)
         if not self._submitted:
             self._submitted_ns = self._clock.now_ns()
-        self._submitted.append((change, future))
-        return future
+        self._submitted.append(change)
+
+    def submit(self, change: Change) -> asyncio.Future[None]:
+        stored = awaited(change)
+        self.put(change)
+        return stored
 
     def commit(self) -> None:
         """Commit what has been submitted."""
         batch, self._submitted = self._submitted, []
-        for change, _ in batch:
+        for change in batch:
             self.disk.write(change, self._clock.wall_ms())
             bodies = [record.body for record in change.inbound] + [record.body for record in change.sends]
             self._used_bytes += sum(map(len, bodies))
-        for change, _ in batch:
+        for change in batch:
             for call in change.on_commit:
                 call()
-        for _, future in batch:
-            if not future.done():
-                future.set_result(None)
 
     def fail(self, error: StoreError | None = None) -> None:
         """The disk fails: what was submitted is lost, and nothing is taken any more."""
         self._failure = error or StoreError("the disk failed")
         batch, self._submitted = self._submitted, []
-        for _, future in batch:
-            if not future.done():
-                future.set_exception(self._failure)
+        for change in batch:
+            _tell_failure(change, self._failure)
         self._on_failure(self._failure)
 
     async def _turn(self) -> None:
@@ -298,16 +327,30 @@ class MemoryStore:
         in_line = (record for seq, record in rows if seq > after_seq and not record.is_scheduled)
         return [record for record in in_line if record.cls is cls][:limit]
 
-    async def reclass_send(
-        self, seq: int, old: SendClass, new: SendClass, *, is_scheduled: bool = False
-    ) -> SendRecord | None:
+    async def find_inbound(self, places: Sequence[Place]) -> list[InboundRecord]:
         await self._turn()
-        record = self.disk.sends.get(seq)
-        if record is None or record.cls is not old or record.is_scheduled is not is_scheduled:
-            return None
-        moved = msgspec.structs.replace(record, cls=new)
-        self.disk.sends[seq] = moved
-        return moved
+        rows = sorted(self.disk.inbound.items())
+        return [record for seq, record in rows if (record.cls, seq) in places]
+
+    async def find_sends(self, places: Sequence[Place]) -> list[SendRecord]:
+        await self._turn()
+        rows = sorted(self.disk.sends.items())
+        return [record for seq, record in rows if (record.cls, seq) in places and not record.is_scheduled]
+
+    async def reclass_sends(
+        self, seqs: Sequence[int], old: SendClass, new: SendClass, *, is_scheduled: bool = False
+    ) -> list[SendRecord]:
+        await self._turn()
+        found = [self.disk.sends[seq] for seq in sorted(seqs) if seq in self.disk.sends]
+        there = [record for record in found if record.cls is old and record.is_scheduled is is_scheduled]
+        moved = [msgspec.structs.replace(record, cls=new) for record in there]
+        self.disk.sends |= {record.seq: record for record in moved}
+        return [msgspec.structs.replace(record) for record in moved]
+
+    async def read_expiring(self, limit: int) -> list[SendStatus]:
+        await self._turn()
+        found = [status for status in self._statuses() if status.is_waiting and status.expires_ms]
+        return sorted(found, key=lambda status: (status.expires_ms, status.seq))[:limit]
 
     async def find_send(self, send_id: str) -> SendStatus | None:
         await self._turn()
@@ -340,6 +383,7 @@ class MemoryStore:
                 self.send_id(seq), "scheduled" if record.is_scheduled else "queued", record.cls, record.to,
                 record.accepted_ms, record.attempts, record.is_uncertain, is_group=record.is_group,
                 batch=record.batch, not_before_ms=record.not_before_ms, expires_ms=record.expires_ms,
+                mask=record.mask,
             )  # fmt: skip
 
     async def read_scheduled(self, cls: SendClass, limit: int) -> list[SendRecord]:
@@ -401,14 +445,22 @@ class MemoryStore:
 
 
 def inbound_backlog(
-    store: MemoryStore, clock: Clock, slots: int = 64, aside_max: int = 64
+    store: MemoryStore, clock: Clock, slots: int = 64, aside_max: int = 64, *, has_lanes: bool = False
 ) -> Backlog[InboundRecord]:
-    """A queue of inbound records on `store`."""
+    """A queue of inbound records on `store`; `has_lanes`: one of each contact at a time."""
 
     async def read_page(cls: int, after_seq: int, limit: int) -> list[InboundRecord]:
         return await store.read_inbound(InboundClass(cls), after_seq, limit)
 
-    return Backlog(len(InboundClass), slots, aside_max, read_page, lambda record: record.received_ms, clock)
+    return Backlog(
+        len(InboundClass),
+        slots,
+        aside_max,
+        read_page,
+        lambda record: record.received_ms,
+        clock,
+        lanes=Lanes(lambda record: record.lane or None, store.find_inbound) if has_lanes else None,
+    )
 
 
 def send_backlog(store: MemoryStore, clock: Clock, slots: int = 64, aside_max: int = 64) -> SendQueue:

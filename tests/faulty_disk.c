@@ -1,6 +1,6 @@
-/* A disk that fails on purpose: preloaded into a process, it stands between SQLite and the kernel.
+/* A disk that fails on purpose: preloaded into a process, it stands between the store and the kernel.
  *
- * Every write, sync, cut and removal of a file whose name holds "gateway.sqlite3" is one operation. The operation numbered
+ * Every write, sync, allocation, cut and removal of a file whose name holds "gateway.sqlite3" is one operation. The operation numbered
  * `at` fails, or the machine does, in the way `kind` says. So that a power cut can be shown, what was written and not
  * synced is kept and can be undone. After a failed sync it stays undone by later ones, as Linux has it: the pages count as
  * clean and are never written.
@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum kind { NONE, EIO_ONCE, EIO_ON, ENOSPC_ONCE, ENOSPC_ON, SHORT, KILL, KILL_TORN, POWER, POWER_TORN };
@@ -207,6 +208,29 @@ ssize_t pwrite(int handle, const void *data, size_t length, off_t at) {
     return pwrite64(handle, data, length, at);
 }
 
+int fdatasync(int handle);
+
+/* Written and synced by one call: two operations here. */
+ssize_t pwritev64v2(int handle, const struct iovec *parts, int count, off_t at, int flags) {
+    REAL("pwritev64v2", ssize_t);
+    struct file *file = file_of(handle);
+    if (!file) return ((ssize_t (*)(int, const struct iovec *, int, off_t, int))real)(handle, parts, count, at, flags);
+    size_t length = 0;
+    for (int n = 0; n < count; n++) length += parts[n].iov_len;
+    unsigned char *data = malloc(length + 1), *end = data;
+    for (int n = 0; n < count; n++) {
+        memcpy(end, parts[n].iov_base, parts[n].iov_len);
+        end += parts[n].iov_len;
+    }
+    ssize_t written = write_at(handle, file, data, length, at);
+    free(data);
+    if (written > 0 && (flags & RWF_DSYNC) && fdatasync(handle)) return -1;
+    return written;
+}
+ssize_t pwritev2(int handle, const struct iovec *parts, int count, off_t at, int flags) {
+    return pwritev64v2(handle, parts, count, at, flags);
+}
+
 ssize_t write(int handle, const void *data, size_t length) {
     REAL("write", ssize_t);
     struct file *file = file_of(handle);
@@ -228,6 +252,23 @@ int ftruncate64(int handle, off_t size) {
     return real_ftruncate(handle, size);
 }
 int ftruncate(int handle, off_t size) { return ftruncate64(handle, size); }
+
+/* Returns what is wrong, as the real one does, and sets no errno. */
+int posix_fallocate64(int handle, off_t at, off_t length) {
+    REAL("posix_fallocate64", int);
+    struct file *file = file_of(handle);
+    struct stat before;
+    if (file) {
+        if (is_struck()) {
+            if (fault_kind == KILL_TORN) die();
+            if (fault_kind != SHORT) return errno;
+        }
+        fstat(handle, &before);
+        if (before.st_size < at + length) note(handle, file, 1, NULL, 0, at + length);
+    }
+    return ((int (*)(int, off_t, off_t))real)(handle, at, length);
+}
+int posix_fallocate(int handle, off_t at, off_t length) { return posix_fallocate64(handle, at, length); }
 
 static int sync_file(int handle, struct file *file, int (*real)(int)) {
     if (is_struck()) {

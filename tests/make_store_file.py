@@ -1,4 +1,4 @@
-"""Make the store file of the current format that is kept in tests/data: `python tests/make_store_file.py`.
+"""Make the store file of the current format that is kept in tests/data, and its log: `python tests/make_store_file.py`.
 
 A file that a release has written is never made again. When the format changes (`SCHEMA_VERSION`), this makes another one,
 and test_durability_versions.py goes on opening the old ones.
@@ -11,7 +11,9 @@ from typing import Final
 from builders import CONTACT, GROUP, WALL_MS
 
 from gateway.events import InboundClass, InboundRecord, Kind, Outcome, SendClass, SendRecord, pack_counts
+from gateway.store.change_codec import encode, merge
 from gateway.store.protocol import BookEntry, Change, Parked, Settled, StoredKey
+from gateway.store.redo_log import FIRST
 from gateway.store.sqlite_file import SqliteFile
 from gateway.store.sqlite_schema import SCHEMA_VERSION
 
@@ -77,22 +79,66 @@ def fill(file: SqliteFile) -> None:
     file.apply([Change(ledger_pages=PAGES), Change(ledger_items=b"items")], WALL_MS)
 
 
+def later(store_id: str) -> Change:
+    """What comes after it, and is in the log alone: something of every field of a change."""
+    _, scheduled, *_ = sends(store_id)
+    received = InboundRecord(9, InboundClass.MESSAGE, CONTACT, BODY, pack_counts([Kind.MESSAGE]), WALL_MS + 6)
+    again = InboundRecord(
+        10, InboundClass.FAILURE, GROUP, b"{}", pack_counts([Kind.FAILED]), WALL_MS + 6, 2, True
+    )
+    pushed = SendRecord(11, f"gw-{store_id}-11", SendClass.HIGH, CONTACT, False, BODY, WALL_MS + 6)
+    tried = SendRecord(
+        11,
+        f"gw-{store_id}-11",
+        SendClass.HIGH,
+        CONTACT,
+        False,
+        BODY,
+        WALL_MS + 6,
+        attempts=3,
+        is_uncertain=True,
+    )
+    return Change(
+        inbound=[received, again],
+        fingerprints=b"in a log",
+        inbound_done=[INBOUND[0]],
+        parked=[Parked(again, "HTTP 410", b"gone", WALL_MS + 7)],
+        unparked=[8],
+        sends=[pushed],
+        sends_tried=[tried],
+        settled=[Settled(scheduled, Outcome.CANCELLED, "", "by us", WALL_MS + 7)],
+        keys=[StoredKey("another key", b"digest", b"answer", WALL_MS + 6)],
+        books=[BookEntry(Kind.MESSAGE, None, 1)],
+        ledger_items=b" and more",
+        ledger_pages=[(1, b"in the log"), (2, b"new")],
+        ledger_resets=True,
+        notes={"a note": b"later"},
+    )
+
+
 def _alive(dead: Parked) -> InboundRecord:
     assert isinstance(dead.record, InboundRecord)
     return dead.record
 
 
 def main() -> None:
-    """Write the file, small: without what SQLite keeps free."""
+    """Write the file and its log, small: without what SQLite keeps free and what is allocated ahead."""
     kept = DATA / f"store-v{SCHEMA_VERSION}.sqlite3"
+    log = Path(f"{kept}-redo")
     with tempfile.TemporaryDirectory() as directory:
+        made = Path(directory) / "gateway.sqlite3"
         file = SqliteFile(Path(directory))
         file.recover(WALL_MS)
         fill(file)
         file._db.execute("VACUUM")
         file.close()
-        kept.write_bytes((Path(directory) / "gateway.sqlite3").read_bytes())
-    print(f"{kept}: {kept.stat().st_size} bytes")  # noqa: T201 - it is a command
+        kept.write_bytes(made.read_bytes())
+        file = SqliteFile(Path(directory))
+        file.log([encode(merge([later(file.store_id)]))], WALL_MS + 7)
+        log.write_bytes(Path(f"{made}-redo").read_bytes()[: FIRST + file.logged_bytes])
+        file.close()
+    for path in (kept, log):
+        print(f"{path}: {path.stat().st_size} bytes")  # noqa: T201 - it is a command
 
 
 if __name__ == "__main__":

@@ -289,8 +289,10 @@ class Checker:
     """Of the virtual loop's wall clock to its monotonic one."""
 
     def _is_overtaken(self, item: Item, post: Post) -> bool:
+        """By one that had come and went on itself: nothing is folded into one that was shed while more pressed."""
         return any(
-            self.acked_ns.get(key, post.began_ns) < post.began_ns
+            key in self.taken
+            and self.acked_ns.get(key, post.began_ns) < post.began_ns
             and post.treatments[self.items[key].cls or ""] is not Treatment.DROP
             for key in self.higher(item)
         )

@@ -50,17 +50,17 @@ class MortalStore(MemoryStore):
         self._is_dead = False
         self.on_committed: Callable[[], None] = lambda: None
 
-    def submit(self, change: Change) -> asyncio.Future[None]:
+    def put(self, change: Change, *, can_wait: bool = False) -> None:
         loop = asyncio.get_running_loop()
         if self._is_dead:
-            return loop.create_future()
+            return
         if not self._submitted:
             delay_s = self._delay_s()
             if delay_s:
                 loop.call_later(delay_s, self.commit)
             else:
                 loop.call_soon(self.commit)
-        return super().submit(change)
+        super().put(change, can_wait=can_wait)
 
     def commit(self) -> None:
         if not self._is_dead:
@@ -72,7 +72,7 @@ class MortalStore(MemoryStore):
 
     def kill(self, *, is_written: bool) -> None:
         """The process is gone: what was submitted is on disk or not, and nobody is told."""
-        for change, _ in self._submitted if is_written else ():
+        for change in self._submitted if is_written else ():
             self.disk.write(change, self._clock.wall_ms())
         self._submitted = []
         self._is_dead = True
@@ -114,11 +114,7 @@ class Life:
         self.parts.monitor.on_look = self._looked
         self.store.on_committed = self._assert_books
         self._requests: list[asyncio.Task[Any]] = []
-        self._workers = [
-            asyncio.create_task(forwarder.work())
-            for forwarder in self.parts.forwarders
-            for _ in range(forwarder.workers)
-        ]
+        self._workers = [asyncio.create_task(forwarder.work()) for forwarder in self.parts.forwarders]
         work: list[Coroutine[Any, Any, None]] = [
             self.parts.messages.refill(),
             self.parts.events.refill(),

@@ -5,7 +5,7 @@ import json
 import random
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -36,20 +36,26 @@ class Destination:
         self._rng = random.Random(f"{world.plan.seed}/{name}")
         self._under_way = 0
 
-    async def post(self, body: bytes, _headers: Mapping[str, str]) -> BackendAnswer:
+    def post_soon(
+        self, body: bytes, _headers: bytes, done: Callable[[BackendAnswer], None]
+    ) -> asyncio.Task[None]:
+        # Noted at once, not when a task has its first turn: the ladder may have climbed by then.
         keys, digests = read_body(json.loads(body))
         status = self._status(keys, is_digest=bool(digests))
-        now_ns = virtual_loop().now_ns()
-        post = Post(self._name, now_ns, keys, digests, status, self._world.treatments())
+        post = Post(self._name, virtual_loop().now_ns(), keys, digests, status, self._world.treatments())
         self._world.story.posts.append(post)
         self._under_way += 1
-        try:
-            await asyncio.sleep(TIMEOUT_S if status is None else self._trouble.latency_s)
-        finally:
-            self._under_way -= 1
-        post.ended_ns = virtual_loop().now_ns()
-        retry_after = "1" if status == 429 and self._rng.random() < 0.5 else None
-        return BackendAnswer(status, retry_after=retry_after)
+
+        async def answer() -> None:
+            try:
+                await asyncio.sleep(TIMEOUT_S if status is None else self._trouble.latency_s)
+            finally:
+                self._under_way -= 1
+            post.ended_ns = virtual_loop().now_ns()
+            retry_after = "1" if status == 429 and self._rng.random() < 0.5 else None
+            done(BackendAnswer(status, retry_after=retry_after))
+
+        return asyncio.get_running_loop().create_task(answer())
 
     def _status(self, keys: list[Key], *, is_digest: bool) -> int | None:
         trouble, rng, now_s = self._trouble, self._rng, self._world.now_s()

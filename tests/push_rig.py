@@ -16,6 +16,7 @@ from gateway.outbound.batches import Batches
 from gateway.outbound.changes import Changes
 from gateway.outbound.door import Door
 from gateway.outbound.endings import Endings
+from gateway.outbound.expiry import Expiry
 from gateway.outbound.front import Front
 from gateway.outbound.idempotency import Keys
 from gateway.outbound.node_answers import NodeAnswers
@@ -25,6 +26,7 @@ from gateway.outbound.queries import Queries
 from gateway.outbound.schedule import Schedule
 from gateway.outbound.settle import Settler
 from gateway.outbound.waits import Waits
+from gateway.outbound.withdrawals import Withdrawals
 from gateway.store.backlog import ALL_CLASSES
 from gateway.store.books import Books
 
@@ -85,9 +87,13 @@ class PushRig:
         self.front.has_expired = self.endings.has_expired
         self.front.expire = self.endings.expire
         changing = asyncio.Lock()
-        self.changes = Changes(store, self.queue, self.endings, self.queries, self.refusals, clock, changing)
-        self.changes.release = self.front.release
-        self.changes.forget = self.front.forget
+        self.withdrawals = Withdrawals(self.queue, clock)
+        self.withdrawals.release = self.front.release
+        self.withdrawals.forget = self.front.forget
+        self.changes = Changes(
+            store, self.queue, self.endings, self.queries, self.refusals, self.withdrawals, changing
+        )
+        self.expiry = Expiry(store, self.queue, self.withdrawals, self.endings, clock, changing)
         self.schedule = Schedule(store, self.queue, clock, changing)
 
     async def push(

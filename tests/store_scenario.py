@@ -17,17 +17,22 @@ Step = Callable[[SqliteStore], Awaitable[object]]
 Rows = dict[str, list[tuple[Any, ...]]]
 
 MESSAGE, FAILURE, RECEIPT = InboundClass
-_OWN_FACTS: Final = ("opened", "store_id", "secret")
-"""Of `meta`: they differ from store to store."""
+_OWN_FACTS: Final = ("opened", "store_id", "secret", "redo")
+"""Of `meta`: they differ from store to store, and by when the log was checked in."""
 
 
 def rows_of(db: sqlite3.Connection) -> Rows:
-    """Everything in a store, by table, but what makes it this one."""
+    """Everything in a store, by table, but what makes it this one, and how many commits a row was made of."""
     names = [
         name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
     ]
     found = {name: sorted(db.execute(f"SELECT * FROM {name}"), key=repr) for name in names}
     found["meta"] = [row for row in found["meta"] if row[0] not in _OWN_FACTS]
+    found["waiting"] = [row for row in found["waiting"] if row[-1]]
+    for table, column, order in (("seen", "fingerprints", "upto"), ("ledger_log", "items", "id")):
+        found[table] = [
+            (b"".join(row[0] for row in db.execute(f"SELECT {column} FROM {table} ORDER BY {order}")),)
+        ]
     return found
 
 
@@ -93,12 +98,12 @@ def scenario() -> list[Step]:
         _settle(sends[0], Outcome.DELIVERED, items=b"j" * 16),
         _accept_inbound(refused, marks=b"refused!"),
         _submit(Change(parked=[parked(refused)], books=outcome_entries([(Kind.FAILED, 1)], Outcome.FAILED))),
-        lambda store: store.reclass_send(6, SendClass.BULK, SendClass.HIGH),
+        lambda store: store.reclass_sends([6], SendClass.BULK, SendClass.HIGH),
         _settle(sends[2], Outcome.FAILED),
         _submit(Change(ledger_pages=[(0, b"p" * 3000), (1, b"q" * 3000)])),
         lambda store: store.start_sends([later]),
         _accept_inbound(fresh, marks=b"freshone", items=b"k" * 16),
-        lambda store: store.forget(MemoryLimits(WALL_MS, 2, WALL_MS + 1, 1)),
+        lambda store: store.forget(MemoryLimits(WALL_MS, 0, WALL_MS + 1, 1)),
         _submit(Change(ledger_pages=[(0, b"r" * 3000)], ledger_items=b"l" * 16)),
         _settle(_changed(tried, cls=SendClass.HIGH, attempts=2), Outcome.DELIVERED),
     ]

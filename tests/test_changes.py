@@ -7,7 +7,7 @@ import pytest
 from builders import settled, turns
 from push_rig import PushRig
 
-from gateway.events import Kind, Outcome, SendClass, SendRecord
+from gateway.events import Kind, Outcome, ReceiptMask, SendClass, SendRecord
 from gateway.outbound.front import Front
 from gateway.store.backlog import ALL_CLASSES
 from gateway.store.protocol import Change
@@ -70,7 +70,7 @@ async def test_a_send_that_is_under_way_or_has_ended_keeps_its_class() -> None:
 async def test_a_send_that_was_looked_at_and_not_sent_can_be_given_another_class() -> None:
     rig = PushRig()
     front = Front(rig.queue)
-    rig.changes.release = front.release
+    rig.withdrawals.release = front.release
     (send_id,) = await bulk_ids(rig, 1)
     assert front.look(ALL_CLASSES, rig.clock.now_ns()).ready == 1 << SendClass.BULK
     assert rig.queue.taken() == 1
@@ -273,53 +273,17 @@ async def test_when_all_that_a_page_was_asked_for_is_cancelled_nothing_comes() -
     assert (rig.queue.total(), rig.difference()) == (0, 0)
 
 
-# -- a batch
-
-
-async def batch_of(rig: PushRig, count: int, priority: str = "bulk") -> tuple[str, list[str]]:
-    messages = [{"to": f"155501{n:05}", "type": "text", "text": {"body": "hi"}} for n in range(count)]
-    answer = await rig.batch(*messages, X_Gateway_Priority=priority)
-    assert answer.status == 202, answer.body
-    body = json.loads(answer.body)
-    return body["batch_id"], [message["id"] for message in body["messages"]]
-
-
-async def test_a_batch_is_cancelled_but_for_what_is_under_way_or_has_ended() -> None:
+@pytest.mark.parametrize("at", [0, 9])
+async def test_the_end_of_a_cancelled_send_knows_which_receipts_were_wanted(at: int) -> None:
+    """In memory and on disk only: with none wanted the backend is not told of the cancel."""
     rig = PushRig(queue_max=100, slots=4)
-    other = await rig.pushed("bulk")
-    batch_id, ids = await batch_of(rig, 20)
-    for _ in range(3):
-        record = rig.next()
-        assert record is not None
-        if record.id != ids[1]:
-            await rig.answered(record)
-    answer = await rig.changes.cancel_batch(batch_id)
-    assert answer.status == 200
-    assert json.loads(answer.body) == {
-        "batch_id": batch_id, "cancelled": 18, "under_way": 1, "ended_before": 1,
-    }  # fmt: skip
-    assert [await rig.state(send_id) for send_id in (other, *ids[:3])] == [
-        "sent",
-        "sent",
-        "queued",
-        "cancelled",
-    ]
-    assert rig.queue.total() == 1
-    assert rig.difference() == 0
-    again = json.loads((await rig.changes.cancel_batch(batch_id)).body)
-    assert (again["cancelled"], again["under_way"], again["ended_before"]) == (0, 1, 19)
-    assert (await rig.changes.cancel_batch("gwb-0badcafe-1")).status == 404
+    ids = [await rig.pushed("bulk", X_Gateway_Receipts="none") for _ in range(10)]
+    ended: list[SendRecord] = []
 
+    class Ended:
+        def tell(self, record: SendRecord, *_: object) -> None:
+            ended.append(record)
 
-async def test_a_batch_is_given_another_class_and_goes_before_what_stayed() -> None:
-    rig = PushRig(queue_max=100, slots=4)
-    stayed = await bulk_ids(rig, 3)
-    batch_id, ids = await batch_of(rig, 10)
-    answer = await rig.changes.reclass_batch(batch_id, "high")
-    assert json.loads(answer.body) == {
-        "batch_id": batch_id, "changed": 10, "under_way": 0, "no_room": 0, "ended_before": 0,
-    }  # fmt: skip
-    assert await settle_all(rig) == [*ids, *stayed]
-    assert rig.difference() == 0
-    assert (await rig.changes.reclass_batch(batch_id, "urgent")).status == 400
-    assert (await rig.changes.reclass_batch("gwb-0badcafe-99", "high")).status == 404
+    rig.settler.ended = Ended()
+    assert (await rig.changes.cancel(ids[at])).status == 200
+    assert [(record.id, record.mask) for record in ended] == [(ids[at], ReceiptMask.NONE)]

@@ -222,6 +222,16 @@ def test_nothing_is_folded_into_a_receipt_that_does_not_go_on(bench: Bench) -> N
     assert told(bench.compose(delivered, read)) == [("491", Kind.DELIVERED)]
 
 
+def test_nothing_is_folded_into_a_receipt_that_was_too_old() -> None:
+    bench = Bench(Rung.FOLD, age_max_ms=1_000)
+    delivered, read = (
+        record(seq, status("m1", "491", word)) for seq, word in ((1, "delivered"), (2, "read"))
+    )
+    read.received_ms = NOW_MS - 1_001
+    delivered.received_ms = NOW_MS
+    assert told(bench.compose(read, delivered)) == [("491", Kind.DELIVERED)]
+
+
 def test_a_groups_delivered_receipts_are_counted_while_its_read_ones_are_shed() -> None:
     bench = Bench(Rung.SHED_GROUP_READ)
     made = [

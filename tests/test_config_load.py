@@ -242,8 +242,11 @@ def test_the_store_is_in_the_state_directory_systemd_made() -> None:
         ({"GATEWAY_TPS": "2", "GATEWAY_TPS_COST": "receive=1,send=3,delivered=0,read=0"}, "never fits"),
         ({"GATEWAY_BACKEND_BACKOFF_MIN": "1m"}, "more than GATEWAY_BACKEND_BACKOFF_MAX='30s'"),
         ({"GATEWAY_STORE_MAX_BYTES": "16MiB", "GATEWAY_PUSH_BODY_MAX": "5MiB"}, "more than a quarter"),
-        ({"GATEWAY_MESSAGE_WEBHOOK_URL": "off"}, "expected an http:// or https:// URL (default"),
-        ({"GATEWAY_EVENT_WEBHOOK_URL": "no"}, "expected an http:// or https:// URL, or off"),
+        (
+            {"GATEWAY_MESSAGE_WEBHOOK_URL": "off"},
+            "expected an http://, https:// or http+unix:// URL (default",
+        ),
+        ({"GATEWAY_EVENT_WEBHOOK_URL": "no"}, "expected an http://, https:// or http+unix:// URL, or off"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(environ: dict[str, str], words: str) -> None:

@@ -1,6 +1,7 @@
 """A damaged store: set aside whole, with a reason and an exit status, and never emptied in silence."""
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -51,11 +52,16 @@ def killed_store(directory: Path) -> Path:
 
 
 def set_aside(directory: Path) -> dict[str, bytes]:
-    """What was set aside, by the end of its name: "" the store, "-wal" its log."""
+    """What was set aside, by the end of its name: "" the store, "-redo" its log, "-wal" that of its tables."""
     found = {entry.name: entry.read_bytes() for entry in directory.iterdir() if ".corrupt-" in entry.name}
-    (store,) = [name for name in found if not name.endswith("-wal")] or [""]
-    assert not {NAME, f"{NAME}-wal"} & {entry.name for entry in directory.iterdir()}
-    return {name.removeprefix(store) if store else name[-4:]: content for name, content in found.items()}
+    assert not {NAME, f"{NAME}-redo", f"{NAME}-wal"} & {entry.name for entry in directory.iterdir()}
+    return {re.sub(r".*Z", "", name): content for name, content in found.items()}
+
+
+def logs_of(path: Path) -> dict[str, bytes]:
+    """The logs that a store has, by the end of their names."""
+    logs = {suffix: path.with_name(NAME + suffix) for suffix in ("-redo", "-wal")}
+    return {suffix: log.read_bytes() for suffix, log in logs.items() if log.exists()}
 
 
 def _with_pages_of_noise(path: Path, first: int, last: int) -> None:
@@ -79,12 +85,12 @@ HEADERS: dict[str, Callable[[Path], object]] = {
 def test_damage_that_shows_at_the_start_sets_the_store_aside(tmp_path: Path, damage: str) -> None:
     path = filled_store(tmp_path)
     HEADERS[damage](path)
-    content = path.read_bytes()
+    content = {"": path.read_bytes(), **logs_of(path)}
     with pytest.raises(
         StoreCorruptError, match=r"was set aside as .*/gateway\.sqlite3\.corrupt-\d{8}T\d{6}Z"
     ):
         SqliteFile(tmp_path)
-    assert set_aside(tmp_path) == {"": content}
+    assert set_aside(tmp_path) == content
     file = SqliteFile(tmp_path)
     assert file.read_inbound(MESSAGE, 0, 9) == []
     file.close()
@@ -93,20 +99,24 @@ def test_damage_that_shows_at_the_start_sets_the_store_aside(tmp_path: Path, dam
 def test_a_log_whose_store_is_gone_is_set_aside_and_not_deleted(tmp_path: Path) -> None:
     """SQLite takes an empty file for a new one, and a log beside it for rubbish."""
     path = killed_store(tmp_path)
-    log = path.with_name(f"{NAME}-wal").read_bytes()
+    logs = logs_of(path)
     path.write_bytes(b"")
     with pytest.raises(StoreCorruptError, match="its log is not"):
         SqliteFile(tmp_path)
-    assert set_aside(tmp_path) == {"": b"", "-wal": log}
+    assert set_aside(tmp_path) == {"": b"", **logs}
+    assert set(logs) == {"-redo", "-wal"}
 
 
-def test_what_a_stop_between_the_two_renames_leaves_is_set_aside_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moved", [["", "-redo"], [""]])
+def test_what_a_stop_between_the_renames_leaves_is_set_aside_too(tmp_path: Path, moved: list[str]) -> None:
     path = killed_store(tmp_path)
-    log = path.with_name(f"{NAME}-wal").read_bytes()
-    path.rename(path.with_name("elsewhere"))
+    logs = logs_of(path)
+    for suffix in moved:
+        path.with_name(NAME + suffix).rename(path.with_name(f"elsewhere{suffix}"))
+        logs.pop(suffix, None)
     with pytest.raises(StoreCorruptError, match="its log is not"):
         SqliteFile(tmp_path)
-    assert set_aside(tmp_path) == {"-wal": log}
+    assert set_aside(tmp_path) == logs
 
 
 async def _read_all(store: SqliteStore) -> None:
@@ -115,6 +125,7 @@ async def _read_all(store: SqliteStore) -> None:
 
 async def _delete_all(store: SqliteStore) -> None:
     await store.submit(Change(inbound_done=RECORDS))
+    await store.find_send("x")  # the log is checked in for it
 
 
 @pytest.mark.parametrize("use", [_read_all, _delete_all])
@@ -158,7 +169,7 @@ async def test_the_gateway_ends_with_74_names_the_file_and_starts_empty_after(tm
     said = gateway.log_path.read_text()
     assert said.count("was set aside as") == 1
     assert "Traceback" not in said
-    (aside,) = (tmp_path / "store").glob(f"{NAME}.corrupt-*")
+    (aside,) = (tmp_path / "store").glob(f"{NAME}.corrupt-*Z")
     assert str(aside) in said
     with aside.open("r+b") as file:
         file.write(head)

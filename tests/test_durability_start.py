@@ -80,10 +80,7 @@ def test_counts_are_those_of_a_full_scan_whatever_is_done(data: st.DataObject) -
             elif action == "move" and sends:
                 moved = data.draw(st.sampled_from(sends))
                 new_cls = data.draw(st.sampled_from(SendClass))
-                if (
-                    file.reclass_send(moved.seq, moved.cls, new_cls, is_scheduled=moved.is_scheduled)
-                    is not None
-                ):
+                if file.reclass_sends([moved.seq], moved.cls, new_cls, is_scheduled=moved.is_scheduled):
                     moved.cls = new_cls
             elif action == "start":
                 due = [record for record in sends if record.is_scheduled][:3]

@@ -4,9 +4,10 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 from builders import GROUP, WALL_MS, inbound
-from make_store_file import BOOKS, DATA, DEAD, INBOUND, KEY, MARKS, NOTES, PAGES, sends
+from make_store_file import BOOKS, DATA, DEAD, INBOUND, KEY, MARKS, NOTES, PAGES, later, sends
 
 from gateway.events import InboundClass, Kind, Outcome, SendClass
 from gateway.store.protocol import Change, ParkedQuery, RecentSends
@@ -25,6 +26,7 @@ def test_one_is_kept_for_each_format() -> None:
     assert [path.name for path in KEPT] == [
         f"store-v{number}.sqlite3" for number in range(1, SCHEMA_VERSION + 1)
     ]
+    assert all(Path(f"{path}-redo").exists() for path in KEPT)
 
 
 @pytest.mark.parametrize("kept", KEPT, ids=lambda path: path.stem)
@@ -74,6 +76,38 @@ def test_everything_in_a_kept_file_is_found(kept: Path, tmp_path: Path) -> None:
     assert (of_failed.state, of_failed.reason) == (Outcome.FAILED.label, "HTTP 470")
     assert (of_waiting.to, of_waiting.is_uncertain, of_waiting.batch) == (GROUP, True, "b1")
     assert sum(file.find_batch("b1", 0, 9).counts.values()) == 2
+    file.close()
+
+
+@pytest.mark.parametrize("kept", KEPT, ids=lambda path: path.stem)
+def test_everything_in_the_log_of_a_kept_file_is_found(kept: Path, tmp_path: Path) -> None:
+    shutil.copyfile(f"{kept}-redo", tmp_path / "gateway.sqlite3-redo")
+    file = opened(kept, tmp_path)
+    change = later(file.store_id)
+    assert all(getattr(change, name) for name in change.__struct_fields__ if not name.startswith("on_"))
+    found = file.recover(WALL_MS)
+    assert found.next_seq == 12
+    assert found.fingerprints == MARKS + b"in a log"
+    assert found.ledger_pages == [(1, b"in the log"), (2, b"new")]
+    assert found.ledger_items == b" and more"
+    assert found.notes == {"a note": b"later"}
+    assert {entry.count for entry in found.books if (entry.kind, entry.outcome) == (Kind.MESSAGE, None)} == {
+        3
+    }
+    assert file.read_inbound(InboundClass.MESSAGE, 0, 9) == change.inbound[:1]
+    assert file.read_inbound(InboundClass.FAILURE, 0, 9) == INBOUND[2:]
+    assert file.read_sends(SendClass.HIGH, 0, 9) == change.sends_tried
+    assert file.read_scheduled(SendClass.HIGH, 9) == []
+    of_cancelled = file.find_send(change.settled[0].record.id)
+    assert of_cancelled is not None
+    assert (of_cancelled.state, of_cancelled.reason) == ("cancelled", "by us")
+    assert file.find_keys(["another key"]) == change.keys
+    (old, dead) = file.read_parked(ParkedQuery(), 0, 9)
+    assert old == DEAD
+    # A dead letter begins anew when it is accepted again.
+    assert dead == msgspec.structs.replace(
+        change.parked[0], record=msgspec.structs.replace(change.inbound[1], goes_alone=False)
+    )
     file.close()
 
 

@@ -73,10 +73,26 @@ def test_a_receipt_of_a_message_that_was_named_goes_on() -> None:
     assert rig.is_held(rig.arrive("gBGG2"))
 
 
-def test_failures_go_on() -> None:
+def test_failures_are_held_too_for_one_mask_wants_none() -> None:
+    rig = Rig()
+    sent = rig.begin(ReceiptMask.NONE)
+    record = rig.arrive(cls=InboundClass.FAILURE)
+    assert rig.is_held(record)
+    rig.unnamed.ended(sent, "gBGG1")
+    assert rig.backlog.take() is record
+
+
+def test_what_is_of_no_message_goes_on() -> None:
+    """An error of the node itself is of no send."""
+    rig = Rig()
+    rig.begin(ReceiptMask.NONE)
+    assert not rig.is_held(rig.arrive("", InboundClass.FAILURE))
+
+
+def test_messages_go_on() -> None:
     rig = Rig()
     rig.begin()
-    assert not rig.is_held(rig.arrive(cls=InboundClass.FAILURE))
+    assert not rig.is_held(rig.arrive(cls=InboundClass.MESSAGE))
 
 
 @pytest.mark.parametrize("node_id", ["gBGG1", ""])

@@ -116,7 +116,7 @@ async def test_a_group_send_that_is_held_and_one_that_has_a_slot_end_too() -> No
 async def test_a_cancelled_send_keeps_no_slot_in_memory() -> None:
     rig = PushRig()
     rig.front = front = Front(rig.queue, pairs=PairLimit(6 * NS_PER_S, 1))
-    rig.changes.release, rig.changes.forget = front.release, front.forget
+    rig.withdrawals.release, rig.withdrawals.forget = front.release, front.forget
     ids = [await rig.pushed() for _ in range(2)]
     record = rig.next()
     assert record is not None

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 
 import pytest
-from builders import MemoryStore, inbound, inbound_backlog, send
+from builders import AskedBackend, MemoryStore, inbound, inbound_backlog, send
 
 from gateway.clock import NS_PER_MS, FakeClock, SystemClock
 from gateway.errors import StoreError
@@ -28,7 +28,7 @@ OK = BackendAnswer(200)
 DOWN = BackendAnswer(None, error="refused")
 
 
-class FakeBackend:
+class FakeBackend(AskedBackend):
     """Answers from a script, then with 200; holds its answers back while `is_held`."""
 
     def __init__(self, *script: BackendAnswer) -> None:
@@ -93,7 +93,7 @@ class Rig:
             await self.store.submit(Change(inbound=[record], books=entries, on_commit=[push]))
 
     def start(self) -> None:
-        self.workers = [asyncio.create_task(self.forwarder.work()) for _ in range(self.forwarder.workers)]
+        self.workers = [asyncio.create_task(self.forwarder.work())]
 
     async def run_until_empty(self) -> None:
         """Work until nothing waits."""

@@ -363,8 +363,8 @@ async def test_what_waits_for_an_answer_comes_back_at_a_drain_and_can_be_given_a
     rig.front.look(0b1111, rig.clock.now_ns())
     assert rig.queue.taken() == 3
     rig.front.release(3, rig.clock.now_ns())
-    moved = rig.queue.withdraw(3, SendClass.BULK)
+    moved = rig.queue.moves.withdraw(3, SendClass.BULK)
     assert moved is not None
-    rig.queue.reinstate(moved)
+    rig.queue.moves.reinstate(moved)
     rig.front.give_back(rig.clock.now_ns())
     assert (rig.queue.taken(), rig.queue.total()) == (1, 3)

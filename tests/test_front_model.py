@@ -156,15 +156,15 @@ class FrontBesideModel(RuleBasedStateMachine):
     @rule(which=_WHICH, new=_CLASS)
     def a_send_is_given_another_class(self, which: int, new: SendClass) -> None:
         record = sorted(self.model.waiting(), key=lambda rec: rec.seq)[which % len(self.model.waiting())]
-        assert self.queue.has_room_to_move(new) != self.model.is_closed(new)
+        assert bool(self.queue.moves.room(new)) != self.model.is_closed(new)
         if record.cls is new or self.model.is_closed(new):
             return
         self.stayed.discard(record.seq)
         now_ns = self.clock.now_ns()
         self.front.release(record.seq, now_ns)
-        assert self.queue.withdraw(record.seq, record.cls) is record
+        assert self.queue.moves.withdraw(record.seq, record.cls) is record
         changed = msgspec.structs.replace(record, cls=new)
-        self.queue.reinstate(changed)
+        self.queue.moves.reinstate(changed)
         self.model.move(record, changed, now_ns)
 
     @precondition(lambda self: self.model.under_way)
@@ -173,7 +173,7 @@ class FrontBesideModel(RuleBasedStateMachine):
         record = self.model.under_way[which % len(self.model.under_way)]
         self.front.release(record.seq, self.clock.now_ns())
         with pytest.raises(KeyError):
-            self.queue.withdraw(record.seq, record.cls)
+            self.queue.moves.withdraw(record.seq, record.cls)
 
     @rule(says=st.sampled_from(Verdict))
     def the_window_changes(self, says: Verdict) -> None:

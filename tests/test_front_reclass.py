@@ -15,10 +15,10 @@ async def moved(rig: Rig, seq: int, old: SendClass, new: SendClass) -> None:
     """What the acceptor does for a class change, the disk apart; KeyError for a send that is under way."""
     assert rig.pacer.front is not None
     rig.pacer.front.release(seq, rig.clock.now_ns())
-    record = rig.queue.withdraw(seq, old)
+    record = rig.queue.moves.withdraw(seq, old)
     assert record is not None
     await turns()
-    rig.queue.reinstate(msgspec.structs.replace(record, cls=new))
+    rig.queue.moves.reinstate(msgspec.structs.replace(record, cls=new))
 
 
 async def test_a_held_send_that_changes_class_lets_the_next_one_go_and_keeps_those_in_order() -> None:

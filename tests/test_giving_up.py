@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 
 import pytest
-from builders import MemoryStore, inbound, inbound_backlog
+from builders import AskedBackend, MemoryStore, inbound, inbound_backlog
 from virtual_time import run_virtual, virtual_loop
 
 from gateway.clock import NS_PER_S
@@ -29,7 +29,7 @@ TIMED_OUT = BackendAnswer(None, error="timed out")
 Script = Callable[[bytes], BackendAnswer]
 
 
-class ScriptedBackend:
+class ScriptedBackend(AskedBackend):
     """Answers each body as the script says, a second later."""
 
     def __init__(self, script: Script) -> None:
@@ -86,7 +86,7 @@ class Destination:
         """Let it work for a while."""
         if not self._workers:
             work = self.forwarder.work
-            self._workers = [asyncio.create_task(work()) for _ in range(self.forwarder.workers)]
+            self._workers = [asyncio.create_task(work())]
         await asyncio.sleep(seconds)
 
     async def stop(self) -> None:
@@ -248,7 +248,8 @@ def test_of_a_batch_only_those_end_that_have_spent_theirs() -> None:
         for _ in receipts:
             assert one.queue.take() is not None
         passage = one.gate.enter(virtual_loop().now_ns(), is_retry=True)
-        await one.forwarder._carry(Parcel(receipts, b"both"), b"both", passage)
+        one.forwarder._carry(Parcel(receipts, b"both"), passage)
+        await asyncio.sleep(5)  # virtual: both the answer and the disk
         assert sorted(one.store.disk.inbound) == [2]
         assert (one.queue.delayed(), one.queue.taken()) == (1, 0)
         assert one.books.outcomes[Kind.READ, Outcome.EXPIRED] == 1

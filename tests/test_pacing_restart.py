@@ -107,7 +107,7 @@ class Machine:
 
     def notes_waiting(self) -> int:
         """Notes submitted and not yet on disk."""
-        return sum(len(change.notes) for change, _ in self.store._submitted)
+        return sum(len(change.notes) for change in self.store._submitted)
 
 
 async def test_a_pause_of_bulk_goes_on_after_a_crash_to_its_own_end() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import pytest
-from builders import MemoryStore, inbound_backlog
+from builders import AskedBackend, MemoryStore, inbound_backlog
 from virtual_time import VirtualLoop, run_virtual, virtual_loop
 
 from gateway.clock import NS_PER_MS
@@ -57,7 +57,7 @@ async def well(_told: Told) -> BackendAnswer:
     return OK
 
 
-class Side:
+class Side(AskedBackend):
     """The event webhook's side: queue, batches, a forwarder with its workers, and a backend that takes notes."""
 
     def __init__(
@@ -112,7 +112,7 @@ class Side:
         return await self._answer(told)
 
     def start(self) -> None:
-        self._workers = [asyncio.create_task(self.forwarder.work()) for _ in range(self.forwarder.workers)]
+        self._workers = [asyncio.create_task(self.forwarder.work())]
 
     async def accept(self, *statuses: tuple[str, str], padding: int = 0, group: str = "") -> InboundRecord:
         """A record of (phone, status) pairs comes in."""
@@ -379,8 +379,9 @@ async def test_what_failed_does_not_ride_with_what_is_fresh() -> None:
     await side.accept(("0", "read"))
     side.start()
     await asyncio.sleep(0.02)
-    (due_ns, _, record), *_ = side.queue._delayed[InboundClass.RECEIPT]
-    assert record.attempts == 1
+    due_ns = side.queue._delays.next_due_ns(0)
+    assert due_ns is not None
+    assert [record.attempts for record in side.queue._delays.of_class(InboundClass.RECEIPT)] == [1]
     side.gate.close("operator")
     await asyncio.sleep((due_ns - side.loop.now_ns()) / 1e9)
     await side.accept(("1", "read"))

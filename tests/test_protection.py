@@ -1,131 +1,16 @@
 """The backend is given what it stands, messages first: forwarders beside a backend in virtual time."""
 
 import asyncio
-import random
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any
 
-from builders import MemoryStore, inbound, inbound_backlog
+from builders import inbound
+from destination_side import OK, WORK_S, Answer, Side, dead, records, well
 from virtual_time import run_virtual, virtual_loop
 
 from gateway.clock import NS_PER_MS, NS_PER_S
 from gateway.events import InboundClass, InboundRecord, Kind
-from gateway.inbound.breaker import Breaker
 from gateway.inbound.destination import BackendAnswer
-from gateway.inbound.forward import Forwarder
-from gateway.inbound.gate import Gate
-from gateway.inbound.limit import START, ConcurrencyLimit
-from gateway.inbound.picks import Singles
+from gateway.inbound.limit import START
 from gateway.inbound.rate import BackendRate
-from gateway.overload.waits import LeastWait
-from gateway.store.books import Books
-from gateway.store.protocol import Change
-
-OK = BackendAnswer(200)
-DEAD = BackendAnswer(None, error="timed out")
-WORK_S = 0.05
-
-Answer = Callable[[bytes], Coroutine[Any, Any, BackendAnswer]]
-
-
-class TimedBackend:
-    """Answers as it is told, and knows when each request came and when each body arrived."""
-
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-        self.under_way = 0
-        self.under_way_max = 0
-        self.came_ns: list[int] = []
-        self.arrived_ns: dict[bytes, int] = {}
-        self.headers: dict[bytes, list[Mapping[str, str]]] = {}
-
-    async def post(self, body: bytes, headers: Mapping[str, str]) -> BackendAnswer:
-        self.came_ns.append(virtual_loop().now_ns())
-        self.headers.setdefault(body, []).append(headers)
-        self.under_way += 1
-        self.under_way_max = max(self.under_way_max, self.under_way)
-        answer = await self._answer(body)
-        self.under_way -= 1
-        if answer.status == 200:
-            self.arrived_ns[body] = virtual_loop().now_ns()
-        return answer
-
-
-async def well(_body: bytes) -> BackendAnswer:
-    await asyncio.sleep(WORK_S)
-    return OK
-
-
-async def dead(_body: bytes) -> BackendAnswer:
-    await asyncio.sleep(10)
-    return DEAD
-
-
-class Side:
-    """One destination: backlog, forwarder, workers."""
-
-    def __init__(
-        self,
-        answer: Answer,
-        highest: int = 64,
-        rate: BackendRate | None = None,
-        yields_to: Callable[[int], bool] = lambda _: False,
-        *,
-        is_dry_run: bool = False,
-    ) -> None:
-        clock = virtual_loop()
-        self.backend = TimedBackend(answer)
-        self.store = MemoryStore(clock)
-        self.queue = inbound_backlog(self.store, clock, slots=8_192, aside_max=8_192)
-        self.gate = Gate(
-            Breaker(500, 5_000, random.Random(2)),
-            ConcurrencyLimit(highest),
-            clock,
-            rate,
-            yields_to,
-            is_dry_run=is_dry_run,
-        )
-        self.forwarder = Forwarder(
-            "one",
-            self.backend,
-            self.queue,
-            self.gate,
-            Singles(self.queue, self.gate, LeastWait(), clock),
-            500,
-            30_000,
-            self.store,
-            Books(),
-            clock,
-            random.Random(1),
-        )
-        self._workers = [asyncio.create_task(self.forwarder.work()) for _ in range(self.forwarder.workers)]
-
-    async def accept(self, records: Iterable[InboundRecord], *, has_failed: bool = False) -> None:
-        """Push records; `has_failed`: as retries that are due."""
-        change = Change(inbound=list(records))
-        change.on_commit += [lambda record=record: self.queue.push(record) for record in change.inbound]  # type: ignore[misc]
-        if has_failed:
-            change.on_commit.append(self._fail_all)
-        await self.store.submit(change)
-
-    def _fail_all(self) -> None:
-        while (record := self.queue.take()) is not None:
-            record.attempts = 1
-            self.queue.defer(record, virtual_loop().now_ns() + 1)
-
-    async def empty(self) -> None:
-        """Wait until nothing waits; the virtual loop fails the test when that never comes."""
-        while self.queue.total():
-            await asyncio.sleep(0.01)
-
-    async def stop(self) -> None:
-        self.forwarder.drain()
-        await asyncio.gather(*self._workers)
-
-
-def records(count: int, first: int = 1) -> list[InboundRecord]:
-    now_ms = virtual_loop().wall_ms()
-    return [inbound(seq, body=b"%d" % seq, received_ms=now_ms) for seq in range(first, first + count)]
 
 
 def receipts(count: int) -> list[InboundRecord]:
@@ -243,55 +128,6 @@ def test_a_dead_or_slow_event_webhook_changes_nothing_for_messages() -> None:
     assert len(alone) == 300
     assert run_virtual(message_arrivals(dead)) == alone
     assert run_virtual(message_arrivals(slow)) == alone
-
-
-# -- first attempts and retries
-
-
-def test_a_flood_of_slow_retries_does_not_delay_what_is_fresh() -> None:
-    """Two hundred that take ten seconds and fail, again and again, hold half of the places and no more."""
-    poison = {b"%d" % seq for seq in range(1, 201)}
-    waits_ns: list[int] = []
-
-    async def main() -> None:
-        async def answer(body: bytes) -> BackendAnswer:
-            if body in poison:
-                await asyncio.sleep(10)
-                return BackendAnswer(500)
-            return await well(body)
-
-        side = Side(answer, highest=START)
-        loop = virtual_loop()
-        await side.accept(records(200), has_failed=True)
-        for seq in range(201, 801):
-            pushed_ns = loop.now_ns()
-            await side.accept(records(1, seq))
-            await asyncio.sleep(0.1)
-            waits_ns.append(side.backend.arrived_ns[b"%d" % seq] - pushed_ns)
-        tried = {body for body in poison if body in side.backend.headers}
-        assert len(tried) >= 2 * 60 // 10  # half of the four places, for a minute
-        poison.clear()
-        side.forwarder.drain()
-        await side.stop()
-
-    run_virtual(main())
-    assert max(waits_ns) <= WORK_S * NS_PER_S + NS_PER_MS
-
-
-def test_what_is_fresh_does_not_starve_retries() -> None:
-    """Fresh ones always wait, and still half of the places are the retries'."""
-
-    async def main() -> None:
-        side = Side(well, highest=START)
-        await side.accept(records(50), has_failed=True)
-        await side.accept(records(2_000, 51))
-        while not all(b"%d" % seq in side.backend.arrived_ns for seq in range(1, 51)):
-            await asyncio.sleep(0.01)
-        fresh = len(side.backend.arrived_ns) - 50
-        assert 40 <= fresh <= 60
-        await side.stop()
-
-    run_virtual(main())
 
 
 # -- the rate

@@ -92,3 +92,12 @@ async def test_a_batch_that_is_none_is_not_found(batch_id: str) -> None:
     rig = PushRig()
     await rig.pushed()
     assert (await rig.queries.find_batch(batch_id, {})).status == 404
+
+
+async def test_where_the_disk_has_failed_nothing_is_known_and_that_is_said() -> None:
+    """Found by seed 421 of test_whole_seeds.py: the answer was 500."""
+    rig = PushRig()
+    batch_id = await batch_id_of(rig, 1)
+    rig.store.fail()
+    assert (await rig.queries.find("gw-0badcafe-1")).status == 503
+    assert (await rig.queries.find_batch(batch_id, {})).status == 503

@@ -4,6 +4,7 @@ import pytest
 from builders import message, onprem_body, status
 from receive_rig import Rig
 
+from gateway.clock import NS_PER_S
 from gateway.dialects.webhook import decode
 from gateway.events import Kind, Outcome, ReceiptMask
 from gateway.inbound.admit import Reason
@@ -116,6 +117,28 @@ async def test_a_receipt_that_is_overtaken_is_folded() -> None:
     await rig.receive(onprem_body(statuses=[status("m1", "delivered"), status("m2", "delivered")]))
     assert waiting(rig) == [Kind.READ, Kind.DELIVERED]
     assert rig.gatekeeper.dropped == {(ReceiptClass.DELIVERED, Reason.FOLDED): 1}
+
+
+async def test_nothing_is_folded_into_a_receipt_that_was_shed_when_more_pressed() -> None:
+    """The `read` was shed at the top; the pressure falls, and its `delivered` comes: the backend would hear of neither."""
+    rig = Rig()
+    climb(rig, Rung.SHED_READ)
+    await rig.receive(onprem_body(statuses=[status("m1", "read")]))
+    while rig.ladder.rung is not Rung.FOLD:
+        rig.clock.advance_ns(NS_PER_S)
+        rig.ladder.update(0.0, rig.clock.now_ns())
+    await rig.receive(onprem_body(statuses=[status("m2", "read")]))
+    await rig.receive(onprem_body(statuses=[status("m1", "delivered"), status("m2", "delivered")]))
+    kept = [event for record in rig.store.disk.inbound.values() for event in decode(record.body).events]
+    assert [(event.message_id, event.kind) for event in kept] == [
+        ("m2", Kind.READ),
+        ("m1", Kind.DELIVERED),
+    ]
+    assert rig.gatekeeper.dropped == {
+        (ReceiptClass.READ, Reason.OVERLOAD): 1,
+        (ReceiptClass.DELIVERED, Reason.FOLDED): 1,
+    }
+    rig.assert_books_balance()
 
 
 @pytest.mark.parametrize("rung", Rung)

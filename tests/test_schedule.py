@@ -109,7 +109,7 @@ async def test_scheduled_sends_count_against_the_queue_s_bound() -> None:
 
 async def test_many_that_are_due_at_once_come_in_few_at_a_time_and_hold_up_no_other_class() -> None:
     rig = PushRig(queue_max=5_000, slots=16)
-    rig.queue._aside_max = 4_096
+    rig.queue.memory.aside_max = 4_096
     count = STARTED_MAX * 2 + 10
     at = in_s(rig, 10)
     body = {"to": "1", "type": "text", "gateway": {"priority": "bulk", "not_before": at}}

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from builders import WALL_MS, Disk, MemoryStore, inbound, parked, send, settled
+from ill_log import break_log
 
 from gateway.clock import FakeClock
 from gateway.errors import StoreError
@@ -162,6 +163,22 @@ async def test_reads_go_on_after_a_number_and_stop_at_the_limit(opener: Opener) 
     assert await store.read_inbound(MESSAGE, 7, 3) == []
 
 
+async def test_what_waits_is_found_by_its_place(opener: Opener) -> None:
+    store = await opener.open()
+    records = [inbound(seq, RECEIPT if seq == 3 else MESSAGE) for seq in range(1, 8)]
+    later = msgspec.structs.replace(send(13, SendClass.BULK), not_before_ms=WALL_MS + 1, is_scheduled=True)
+    sends = [send(11, SendClass.BULK), send(12, SendClass.REPLY), later]
+    await store.submit(Change(inbound=records, sends=sends))
+    await store.submit(Change(inbound_done=[records[4]]))
+    asked = [(MESSAGE, 6), (RECEIPT, 3), (MESSAGE, 5), (RECEIPT, 2), (MESSAGE, 4)]
+    assert await store.find_inbound(asked) == [records[2], records[3], records[5]]
+    found = await store.find_sends([(record.cls, record.seq) for record in sends])
+    assert [(record.seq, record.cls, record.body) for record in found] == [
+        (11, SendClass.BULK, sends[0].body),
+        (12, SendClass.REPLY, sends[1].body),
+    ]
+
+
 async def test_classes_do_not_bleed_into_each_other(opener: Opener) -> None:
     store = await opener.open()
     classes = list(InboundClass) * 3
@@ -255,6 +272,7 @@ async def test_forgets_fingerprints_by_age_and_by_number(opener: Opener) -> None
     store = await opener.open()
     for at in range(6):
         await store.submit(Change(fingerprints=bytes([at]) * 8))
+        await store.read_inbound(MESSAGE, 0, 1)  # or they become one row, as old as the last of them
         opener.clock.advance_ns(1_000_000)
     await store.forget(MemoryLimits(WALL_MS + 2, 1000, 0, 1000))
     store = await opener.open()
@@ -310,7 +328,7 @@ async def test_a_store_that_failed_takes_nothing_more(
 ) -> None:
     failures: list[StoreError] = []
     sqlite = SqliteStore(tmp_path, FakeClock(), failures.append)
-    sqlite._file._db.execute("PRAGMA max_page_count=1")
+    break_log(sqlite._file)
     memory = MemoryStore(on_failure=failures.append)
     with pytest.raises(StoreError):
         await sqlite.submit(Change(inbound=[inbound(1, body=bytes(100_000))]))
@@ -329,10 +347,9 @@ async def test_a_store_that_failed_takes_nothing_more(
 async def test_a_send_that_is_given_another_class_has_it_after_reopening(opener: Opener) -> None:
     store = await opener.open()
     await store.submit(Change(sends=[send(1, SendClass.BULK), send(2, SendClass.BULK)]))
-    moved = await store.reclass_send(1, SendClass.BULK, SendClass.HIGH)
-    assert moved is not None
+    (moved,) = await store.reclass_sends([1], SendClass.BULK, SendClass.HIGH)
     assert (moved.seq, moved.cls, moved.body) == (1, SendClass.HIGH, send(1).body)
-    assert await store.reclass_send(1, SendClass.BULK, SendClass.REPLY) is None, "it is not there any more"
+    assert await store.reclass_sends([1], SendClass.BULK, SendClass.REPLY) == [], "it is not there any more"
     await opener.close()
     store = await opener.open()
     assert [record.seq for record in await store.read_sends(SendClass.HIGH, 0, 9)] == [1]
@@ -492,7 +509,7 @@ async def test_a_checkpoint_that_fails_leaves_pages_and_log_as_they_were(opener:
     await store.submit(Change(ledger_items=_item(1)))
     pages = [(number, bytes(4_016)) for number in range(200)]
     if isinstance(store, SqliteStore):
-        store._file._db.execute("PRAGMA max_page_count=1")
+        break_log(store._file)
         lost = store.submit(Change(ledger_pages=pages, ledger_resets=True, ledger_items=_item(2)))
     else:
         lost = store.submit(Change(ledger_pages=pages, ledger_resets=True, ledger_items=_item(2)))

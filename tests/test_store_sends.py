@@ -7,7 +7,7 @@ import pytest
 from builders import WALL_MS, send, settled
 from test_store_protocol import KEEP_ALL, Opener, opener
 
-from gateway.events import Outcome, SendClass, SendRecord
+from gateway.events import Outcome, ReceiptMask, SendClass, SendRecord
 from gateway.store.protocol import Change, StoredKey
 from gateway.store.sqlite_file import SqliteFile
 
@@ -52,9 +52,8 @@ async def test_a_scheduled_send_is_moved_and_ends_where_it_is(opener: Opener) ->
     store = await opener.open()
     first, second = scheduled(1, WALL_MS + 30), scheduled(2, WALL_MS + 30)
     await store.submit(Change(sends=[first, second]))
-    assert await store.reclass_send(1, NORMAL, BULK) is None, "it is in no line"
-    moved = await store.reclass_send(1, NORMAL, BULK, is_scheduled=True)
-    assert moved is not None
+    assert await store.reclass_sends([1], NORMAL, BULK) == [], "it is in no line"
+    (moved,) = await store.reclass_sends([1], NORMAL, BULK, is_scheduled=True)
     assert (moved.cls, moved.is_scheduled) == (BULK, True)
     await store.submit(
         Change(settled=[settled(moved, Outcome.CANCELLED), settled(second, Outcome.CANCELLED)])
@@ -124,6 +123,40 @@ async def test_old_keys_and_those_beyond_the_number_are_forgotten(
     assert sorted(used.key for used in await store.find_keys(list("abc"))) == list(left)
 
 
+async def test_those_that_expire_first_are_told_first_wherever_they_wait(opener: Opener) -> None:
+    store = await opener.open()
+    lives_ms = {1: 30, 2: 0, 3: 10, 4: 20}
+    sends = [
+        msgspec.structs.replace(send(seq, BULK), expires_ms=WALL_MS + ms if ms else 0, mask=ReceiptMask.READ)
+        for seq, ms in lives_ms.items()
+    ]
+    later = msgspec.structs.replace(scheduled(5, WALL_MS + 1), expires_ms=WALL_MS + 15)
+    gone = msgspec.structs.replace(send(6), expires_ms=WALL_MS + 5)
+    await store.submit(Change(sends=[*sends, later, gone]))
+    await store.submit(Change(settled=[settled(gone)]))
+    store = await opener.open()
+    found = await store.read_expiring(9)
+    assert [(status.seq, status.state, status.expires_ms - WALL_MS, status.mask) for status in found] == [
+        (3, "queued", 10, ReceiptMask.READ),
+        (5, "scheduled", 15, ReceiptMask.ALL),
+        (4, "queued", 20, ReceiptMask.READ),
+        (1, "queued", 30, ReceiptMask.READ),
+    ]
+    assert [status.seq for status in await store.read_expiring(2)] == [3, 5]
+
+
+async def test_many_are_moved_at_once_and_only_those_that_wait_there(opener: Opener) -> None:
+    store = await opener.open()
+    seqs = range(1, 1_202)
+    await store.submit(Change(sends=[send(seq, NORMAL if seq % 3 else BULK) for seq in seqs]))
+    moved = await store.reclass_sends([*reversed(seqs)], NORMAL, SendClass.HIGH)
+    assert [record.seq for record in moved] == [seq for seq in seqs if seq % 3]
+    assert {record.cls for record in moved} == {SendClass.HIGH}
+    store = await opener.open()
+    counts = store.recovered.send_counts
+    assert (counts[NORMAL], counts[BULK], counts[SendClass.HIGH]) == (0, 400, 801)
+
+
 async def test_a_thousand_keys_are_looked_up_at_once(opener: Opener) -> None:
     store = await opener.open()
     names = [f"key {number}" for number in range(1_001)]
@@ -137,6 +170,7 @@ def test_what_is_asked_of_sends_reads_no_more_rows_than_it_tells(tmp_path: Path)
     seen: list[str] = []
     file._db.set_trace_callback(seen.append)
     file.read_scheduled(NORMAL, 5)
+    file.read_expiring(5)
     file.find_batch("b1", 0, 5)
     file.find_send_named("wa1")
     file.find_send(file.send_id(1))
@@ -144,5 +178,5 @@ def test_what_is_asked_of_sends_reads_no_more_rows_than_it_tells(tmp_path: Path)
     file._db.set_trace_callback(None)
     plans = [row[3] for sql in seen for row in file._db.execute(f"EXPLAIN QUERY PLAN {sql}")]
     file.close()
-    assert len(plans) >= len(seen) == 7
+    assert len(plans) >= len(seen) == 8
     assert all(plan.startswith("SEARCH") for plan in plans), plans

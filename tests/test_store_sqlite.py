@@ -2,20 +2,24 @@
 
 import asyncio
 import functools
+import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from builders import WALL_MS, inbound, send
+from builders import WALL_MS, inbound, parked, send
+from ill_log import break_log
 
 from gateway.clock import FakeClock
 from gateway.errors import StoreError
-from gateway.events import InboundClass
-from gateway.store.protocol import Change
+from gateway.events import InboundClass, Side
+from gateway.store import sqlite_store
+from gateway.store.protocol import Change, Sync, awaited
+from gateway.store.redo_log import LOG_BYTES
 from gateway.store.sqlite_file import SqliteFile
-from gateway.store.sqlite_store import BATCH_MAX, SqliteStore
+from gateway.store.sqlite_store import BATCH_MAX, CHECK_IN_BYTES, SqliteStore
 
 MESSAGE = InboundClass.MESSAGE
 
@@ -34,10 +38,9 @@ class Rig:
         holding.add_done_callback(lambda future: future.exception())
         return released.set
 
-    def break_inserts(self) -> None:
-        """From now on no webhook can be stored."""
-        fault = "BEFORE INSERT ON inbound BEGIN SELECT RAISE(ABORT, 'the disk is ill'); END"
-        self.store._file._db.execute(f"CREATE TEMP TRIGGER fault {fault}")
+    def break_check_ins(self) -> None:
+        """From now on nothing comes into the tables."""
+        self.store._file._db.execute("PRAGMA query_only=1")
 
 
 @pytest.fixture
@@ -45,6 +48,12 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     made = Rig(tmp_path)
     yield made
     await made.store.close()
+
+
+@pytest.fixture(autouse=True)
+def leave_in_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is checked in because time passes, so that a test sees when it is for another reason."""
+    monkeypatch.setattr(sqlite_store, "CHECK_IN_S", 60.0)
 
 
 def copy_of_store(directory: Path) -> Path:
@@ -64,7 +73,21 @@ async def test_done_means_that_a_fresh_reader_sees_it(rig: Rig, tmp_path: Path) 
     found.close()
 
 
-async def test_each_commit_is_synced(rig: Rig) -> None:
+async def test_each_commit_is_synced(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What that is worth when the power goes is for test_durability_faults.py to say."""
+    flags: list[int] = []
+
+    def pwritev(handle: int, parts: tuple[bytes], at: int, how: int) -> int:
+        flags.append(how)
+        return os.pwrite(handle, parts[0], at)
+
+    monkeypatch.setattr(os, "pwritev", pwritev)
+    await rig.store.submit(Change(inbound=[inbound(1)]))
+    await rig.store.submit(Change(inbound=[inbound(2)]))
+    assert flags == [os.RWF_DSYNC, os.RWF_DSYNC]
+
+
+async def test_each_check_in_is_synced(rig: Rig) -> None:
     assert rig.store._file._db.execute("PRAGMA synchronous").fetchone() == (2,)
     assert rig.store._file._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
@@ -108,7 +131,7 @@ async def test_a_commit_is_bounded(rig: Rig) -> None:
 
 async def test_a_failed_commit_fails_all_that_shared_it_and_all_after(rig: Rig, tmp_path: Path) -> None:
     await rig.store.submit(Change(sends=[send(1)]))
-    rig.break_inserts()
+    break_log(rig.store._file)
     stored: list[str] = []
     release = rig.hold()
     innocent = rig.store.submit(Change(sends=[send(2)], on_commit=[lambda: stored.append("innocent")]))
@@ -133,12 +156,146 @@ async def test_a_failed_commit_fails_all_that_shared_it_and_all_after(rig: Rig, 
 
 async def test_what_was_submitted_before_the_failure_is_known_fails_too(rig: Rig) -> None:
     """Submitted while the thread was failing: it must not hang, and on_failure must not be called again."""
-    rig.break_inserts()
+    break_log(rig.store._file)
     first = rig.store.submit(Change(inbound=[inbound(1)]))
     rest = [rig.store.submit(Change(sends=[send(seq)])) for seq in range(2, 2 * BATCH_MAX)]
     results = await asyncio.gather(first, *rest, return_exceptions=True)
     assert {type(result) for result in results} == {StoreError}
     assert len(rig.failures) == 1
+
+
+async def test_a_failed_check_in_ends_the_store_and_loses_nothing(rig: Rig, tmp_path: Path) -> None:
+    """What was told to be stored is in the log, for the next start."""
+    await rig.store.submit(Change(inbound=[inbound(1)]))
+    rig.break_check_ins()
+    with pytest.raises(StoreError, match="could not commit: attempt to write a readonly database"):
+        await rig.store.read_inbound(MESSAGE, 0, 9)
+    with pytest.raises(StoreError, match="readonly"):
+        await rig.store.submit(Change(inbound=[inbound(2)]))
+    assert len(rig.failures) == 1
+    await rig.store.close()
+    file = SqliteFile(tmp_path)
+    assert [record.seq for record in file.read_inbound(MESSAGE, 0, 9)] == [1]
+    file.close()
+
+
+async def test_dead_letters_are_counted_as_soon_as_they_are_stored(rig: Rig) -> None:
+    await rig.store.submit(Change(parked=[parked(inbound(1))]))
+    assert rig.store.parked_counts()[Side.INBOUND].count == 1
+
+
+async def test_nobody_is_told_that_a_dead_letter_is_stored_when_the_tables_fail(rig: Rig) -> None:
+    rig.break_check_ins()
+    with pytest.raises(StoreError, match="readonly"):
+        await rig.store.submit(Change(parked=[parked(inbound(1))]))
+    assert len(rig.failures) == 1
+
+
+async def test_the_log_is_checked_in_when_it_has_much(rig: Rig) -> None:
+    file = rig.store._file
+    before = file.check_ins
+    for seq in range(1, 5):
+        await rig.store.submit(Change(inbound=[inbound(seq, body=bytes(CHECK_IN_BYTES // 4))]))
+    await rig.store.submit(Change())
+    assert (file.check_ins, file.logged_bytes < 1000) == (before + 1, True)
+
+
+async def test_the_log_is_checked_in_when_nothing_comes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked_in = threading.Event()
+    check_in = rig.store._file.check_in
+    monkeypatch.setattr(sqlite_store, "CHECK_IN_S", 0.0)
+
+    def check_in_and_tell() -> None:
+        check_in()
+        checked_in.set()
+
+    monkeypatch.setattr(rig.store._file, "check_in", check_in_and_tell)
+    await rig.store.submit(Change(inbound=[inbound(1)]))
+    assert await asyncio.to_thread(checked_in.wait, 30)
+    assert rig.store._file.logged_bytes == 0
+
+
+async def test_what_a_log_can_not_hold_goes_into_the_tables(rig: Rig, tmp_path: Path) -> None:
+    await rig.store.submit(Change(inbound=[inbound(1)]))
+    await rig.store.submit(Change(inbound=[inbound(2, body=bytes(LOG_BYTES))]))
+    assert rig.store._file.logged_bytes == 0
+    await rig.store.submit(Change(inbound=[inbound(3)]))
+    found = SqliteFile(copy_of_store(tmp_path))
+    assert found.recover(WALL_MS).inbound_counts[MESSAGE] == 3
+    found.close()
+
+
+async def test_a_change_is_stored_as_it_was_when_it_was_handed_over(rig: Rig) -> None:
+    record = send(1)
+    stored = rig.store.submit(Change(sends=[record]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    record.attempts = 7
+    await stored
+    (found,) = await rig.store.read_sends(record.cls, 0, 9)
+    assert found.attempts == 0
+
+
+async def test_what_can_wait_shares_the_commit_of_what_can_not(rig: Rig) -> None:
+    rig.store.put(Change(inbound=[inbound(1)]), can_wait=True)
+    await asyncio.sleep(0)
+    assert rig.store._gathered
+    await rig.store.submit(Change(inbound=[inbound(2)]))
+    assert (rig.store.commits, rig.store.changes) == (1, 2)
+
+
+async def test_what_can_wait_is_stored_by_itself_too(rig: Rig) -> None:
+    change = Change(inbound=[inbound(1)])
+    stored = awaited(change)
+    rig.store.put(change, can_wait=True)
+    await stored
+    assert rig.store.commits == 1
+
+
+async def test_closing_stores_what_waits_for_company(rig: Rig, tmp_path: Path) -> None:
+    stored: list[str] = []
+    rig.store.put(Change(inbound=[inbound(1)], on_commit=[lambda: stored.append("yes")]), can_wait=True)
+    await rig.store.close()
+    await asyncio.sleep(0)
+    assert stored == ["yes"]
+    file = SqliteFile(tmp_path)
+    assert [record.seq for record in file.read_inbound(MESSAGE, 0, 9)] == [1]
+    file.close()
+
+
+@pytest.mark.parametrize("sync", [Sync.OS, Sync.FULL])
+async def test_a_killed_process_loses_nothing_with_the_kernel(tmp_path: Path, sync: Sync) -> None:
+    store = SqliteStore(tmp_path, FakeClock(), lambda _: None, sync=sync)
+    await store.submit(Change(inbound=[inbound(1)]))
+    assert (await store.read_inbound(MESSAGE, 0, 9))[0].seq == 1
+    await store.submit(Change(inbound=[inbound(2)]))
+    found = SqliteFile(copy_of_store(tmp_path))
+    assert [record.seq for record in found.read_inbound(MESSAGE, 0, 9)] == [1, 2]
+    found.close()
+    await store.close()
+
+
+async def test_without_a_disk_a_change_is_stored_when_the_loop_comes_to_it(tmp_path: Path) -> None:
+    """And the thread is not woken for it."""
+    store = SqliteStore(tmp_path / "none", FakeClock(), lambda _: None, sync=Sync.OFF)
+    told: list[int] = []
+    for seq in (1, 2):
+        store.put(Change(inbound=[inbound(seq)], on_commit=[functools.partial(told.append, seq)]))
+    assert told == []
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert told == [1, 2]
+    assert (store.waiting_changes, store.commits, store.changes) == (0, 1, 2)
+    assert len(store._kept) == 1
+    assert [record.seq for record in await store.read_inbound(MESSAGE, 0, 9)] == [1, 2]
+    await store.submit(Change(parked=[parked(inbound(3))]))
+    await store.read_inbound(MESSAGE, 0, 9)
+    assert store.parked_counts()[Side.INBOUND].count == 1
+    large = store.submit(Change(inbound=[inbound(4, body=bytes(CHECK_IN_BYTES))]))
+    await large
+    assert not store._kept
+    await store.close()
+    assert not (tmp_path / "none").exists()
 
 
 async def test_what_sqlite_can_not_take_fails_the_store_instead_of_hanging_it(rig: Rig) -> None:
@@ -197,3 +354,20 @@ async def test_used_bytes_are_those_of_the_last_commit(rig: Rig) -> None:
     release()
     await future
     assert rig.store.used_bytes() > before + 150_000
+
+
+async def test_a_question_that_is_wrong_in_itself_fails_alone(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake in a query is no failed disk: whoever asked hears of it, and the store goes on."""
+
+    def broken(_keys: object) -> list[object]:
+        raise TypeError("no such thing")
+
+    monkeypatch.setattr(rig.store._file, "find_keys", broken)
+    asked, other = rig.store.find_keys(["a"]), rig.store.find_send("gw-0badcafe-1")
+    with pytest.raises(TypeError, match="no such thing"):
+        await asked
+    assert await other is None
+    await rig.store.submit(Change(inbound=[inbound(1)]))
+    assert rig.failures == []

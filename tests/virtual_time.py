@@ -37,6 +37,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self.virtual = _JumpingSelector()
+        self.wall_set_ms = 0
+        """How far the wall clock has been set forward since the start."""
         super().__init__(self.virtual)
 
     def time(self) -> float:
@@ -46,7 +48,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.virtual.now_ns
 
     def wall_ms(self) -> int:
-        return WALL_START_MS + (self.virtual.now_ns - START_NS) // NS_PER_MS
+        return WALL_START_MS + self.wall_set_ms + (self.virtual.now_ns - START_NS) // NS_PER_MS
 
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Final
 
 from gateway.clock import Clock
@@ -19,7 +19,8 @@ from gateway.events import (
     SendRecord,
     pack_counts,
 )
-from gateway.http.client import HttpClient
+from gateway.http.client import HttpClient, Response
+from gateway.http.exchange import Exchange
 from gateway.inbound.destination import Backend, BackendAnswer
 from gateway.inbound.reply import read_replies
 from gateway.outbound.accept import Acceptor
@@ -37,25 +38,31 @@ class HttpBackend:
     """A destination reached by HTTP POST."""
 
     def __init__(self, http: HttpClient, url: str) -> None:
-        self._http = http
-        self._url = url
+        self._endpoint = http.endpoint("POST", url, _HEADERS)
 
-    async def post(self, body: bytes, headers: Mapping[str, str]) -> BackendAnswer:
-        response = await self._http.request("POST", self._url, body, {**_HEADERS, **headers})
-        return BackendAnswer(
-            response.status,
-            response.body,
-            response.headers.get("retry-after"),
-            response.error,
-            was_sent=response.was_sent,
-        )
+    def post_soon(self, body: bytes, headers: bytes, done: Callable[[BackendAnswer], None]) -> Exchange:
+        """POST `body` with `headers`, lines that end in CR LF; `done` gets the answer, later, and must not raise.
+
+        The exchange can be cancelled: then nobody is called.
+        """
+        return self._endpoint.start(body, headers, lambda response: done(_backend_answer(response)))
 
 
 class Nowhere:
     """The destination of what is switched off: whatever should still come here is done with."""
 
-    async def post(self, _body: bytes, _headers: Mapping[str, str]) -> BackendAnswer:
-        return BackendAnswer(204)
+    def post_soon(
+        self, _body: bytes, _headers: bytes, done: Callable[[BackendAnswer], None]
+    ) -> asyncio.Handle:
+        return asyncio.get_running_loop().call_soon(done, BackendAnswer(204))
+
+
+def _backend_answer(response: Response) -> BackendAnswer:
+    status = response.status
+    # A head is taken apart only when asked, and a success says nothing about coming again.
+    is_success = status is not None and 200 <= status <= 299
+    retry_after = None if is_success else response.headers.get("retry-after")
+    return BackendAnswer(status, response.body, retry_after, response.error, was_sent=response.was_sent)
 
 
 class HttpBackends:

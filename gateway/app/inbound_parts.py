@@ -1,7 +1,7 @@
 """The inbound side, from the webhook's door to the backend: every part of it, built and connected."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from gateway._fast.ledger import ReceiptLedger
 from gateway._fast.seen import SeenSet, fingerprint
@@ -14,7 +14,7 @@ from gateway.inbound.breaker import PROBE_MAX_MS, Breaker
 from gateway.inbound.compose import Composer
 from gateway.inbound.destination import Backend
 from gateway.inbound.early import EarlyReceipts
-from gateway.inbound.forward import WORKERS_SHARE, Forwarder
+from gateway.inbound.forward import UNDER_WAY_SHARE, Forwarder
 from gateway.inbound.gate import Gate
 from gateway.inbound.limit import ConcurrencyLimit, partition
 from gateway.inbound.monitor import Monitor
@@ -29,7 +29,8 @@ from gateway.overload.pressure import Pressure, Sample
 from gateway.overload.waits import LeastWait
 from gateway.store.backlog import Backlog
 from gateway.store.books import Books
-from gateway.store.protocol import OpenStore
+from gateway.store.lanes import Lanes
+from gateway.store.protocol import OpenStore, Place
 
 
 def _contact_of(record: InboundRecord) -> str | None:
@@ -112,14 +113,17 @@ class InboundParts:
         async def read_page(cls: int, after_seq: int, limit: int) -> list[InboundRecord]:
             return await store.read_inbound(InboundClass(cls), after_seq, limit)
 
+        async def read_behind(places: Sequence[Place]) -> list[InboundRecord]:
+            return await store.find_inbound(places)
+
         made: Backlog[InboundRecord] = Backlog(
             len(InboundClass),
             settings.queue_slots,
-            settings.queue_slots + WORKERS_SHARE * settings.backend_concurrency,
+            settings.queue_slots + UNDER_WAY_SHARE * settings.backend_concurrency,
             read_page,
             lambda record: record.received_ms,
             self._clock,
-            lane_of=_contact_of if InboundClass.MESSAGE in classes else lambda _record: None,
+            lanes=Lanes(_contact_of, read_behind) if InboundClass.MESSAGE in classes else None,
         )
         for cls in classes:
             made.restore(cls, store.recovered.inbound_counts[cls], store.recovered.inbound_kinds[cls])
@@ -127,6 +131,10 @@ class InboundParts:
 
     def _gatekeeper(self) -> Gatekeeper:
         settings, seen, secret = self._settings, self.seen, self._store.secret
+
+        def mark_of(key: str) -> int:
+            return fingerprint(key.encode(errors="surrogatepass"), secret)
+
         policies = Policies(
             sent=settings.receipts_sent,
             delivered=settings.receipts_delivered,
@@ -137,8 +145,9 @@ class InboundParts:
         return Gatekeeper(
             Ladder(policies, self._clock.now_ns(), settings.dry_run),
             self.receipts.mask_of,
-            lambda key: fingerprint(key.encode(errors="surrogatepass"), secret) in seen,
+            lambda key: mark_of(key) in seen,
             is_off=settings.event_webhook_url == OFF,
+            mark_of=mark_of,
         )
 
     # -- to the backend

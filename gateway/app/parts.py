@@ -2,7 +2,7 @@
 
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.app.bridges import EndedSends, HttpBackends, InstantReplies
@@ -45,8 +45,9 @@ from gateway.outbound.send import Sender
 from gateway.outbound.settle import Settler
 from gateway.outbound.unnamed import Unnamed
 from gateway.store.books import Books
-from gateway.store.protocol import Change
-from gateway.store.room import DiskRoom
+from gateway.store.lanes import Lanes
+from gateway.store.protocol import Change, Place, Sync
+from gateway.store.room import DiskRoom, EndlessRoom
 from gateway.store.sqlite_store import SqliteStore
 
 OTHER_CALLS: Final = 4
@@ -81,8 +82,14 @@ class Parts:
         backend_tls = tls_context(settings.backend_ca)
         self.pair_window_ms = settings.pair_limit_interval_ms * settings.pair_limit_burst
         """How long the pair limit needs to know of a send."""
-        self.store = SqliteStore(settings.store_path, clock, on_store_failure, recent_ms=self.pair_window_ms)
-        self.room = DiskRoom(settings.store_path, clock)
+        self.store = SqliteStore(
+            settings.store_path,
+            clock,
+            on_store_failure,
+            recent_ms=self.pair_window_ms,
+            sync=Sync(settings.store_sync),
+        )
+        self.room = EndlessRoom() if settings.store_sync == "off" else DiskRoom(settings.store_path, clock)
         self._memory = PacingMemory(self.store.recovered, self.store, clock)
         self.node = self._node(node_tls)
         self.books = Books(self.store.recovered.books)
@@ -136,6 +143,9 @@ class Parts:
         async def read_page(cls: int, after_seq: int, limit: int) -> list[SendRecord]:
             return await store.read_sends(SendClass(cls), after_seq, limit)
 
+        async def read_behind(places: Sequence[Place]) -> list[SendRecord]:
+            return await store.find_sends(places)
+
         self.sends = SendQueue(
             len(SendClass),
             settings.queue_slots,
@@ -143,7 +153,7 @@ class Parts:
             read_page,
             lambda record: record.accepted_ms,
             clock,
-            lane_of=lane_of,
+            lanes=Lanes(lane_of, read_behind),
         )
         self.sends.first_new_seq = store.recovered.next_seq
         for send_class, count in store.recovered.send_counts.items():

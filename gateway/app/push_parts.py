@@ -16,6 +16,7 @@ from gateway.outbound.batches import Batches
 from gateway.outbound.changes import Changes
 from gateway.outbound.door import Door
 from gateway.outbound.endings import Endings
+from gateway.outbound.expiry import Expiry
 from gateway.outbound.idempotency import Keys
 from gateway.outbound.node_answers import NodeAnswers
 from gateway.outbound.options import UNCERTAIN_POLICIES
@@ -27,6 +28,7 @@ from gateway.outbound.schedule import Schedule
 from gateway.outbound.send import Sender
 from gateway.outbound.settle import Settler
 from gateway.outbound.waits import Waits
+from gateway.outbound.withdrawals import Withdrawals
 from gateway.store.books import Books
 from gateway.store.protocol import OpenStore, Settled
 
@@ -85,11 +87,13 @@ class PushParts:
         endings = Endings(self._store, self._queue, settler, self._clock)
         front.has_expired = endings.has_expired
         front.expire = endings.expire
+        withdrawals = Withdrawals(self._queue, self._clock)
+        withdrawals.release = front.release
+        withdrawals.forget = front.forget
         self.changes = Changes(
-            self._store, self._queue, endings, self.queries, self.refusals, self._clock, changing
+            self._store, self._queue, endings, self.queries, self.refusals, withdrawals, changing
         )
-        self.changes.release = front.release
-        self.changes.forget = front.forget
+        self.expiry = Expiry(self._store, self._queue, withdrawals, endings, self._clock, changing)
         self.schedule = Schedule(self._store, self._queue, self._clock, changing)
         sender.on_answer = self.node_answers.answered
 

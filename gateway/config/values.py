@@ -8,7 +8,7 @@ import base64
 import ipaddress
 import re
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -117,14 +117,19 @@ def parse_address(text: str) -> Address:
 
 
 def parse_url(text: str) -> str:
-    """An http or https URL as we request it: no user, no fragment, no slash at the end of a bare host."""
+    """A URL as we request it: no user and no fragment. http, https, or http+unix with a socket's path for its host."""
     if re.search(r"[\s\x00-\x1f\x7f]", text) or not text.isascii():
         raise ValueError("a URL has no spaces, control or non-ASCII characters")
     parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if parts.scheme not in {"http", "https", "http+unix"} or not parts.hostname:
         raise ValueError
     if "@" in parts.netloc:
         raise ValueError("a user or password does not belong in a URL, where logs show it")
+    path = unquote(parts.netloc)
+    if parts.scheme == "http+unix" and not (path.startswith("/") and path.isprintable()):
+        raise ValueError(
+            "a socket's path is absolute, with %2F for its slashes: http+unix://%2Frun%2Fx.sock/webhook"
+        )
     if parts.fragment:
         raise ValueError("the part after # is never sent")
     if parts.port == 0:  # reading `port` raises ValueError when it is out of range

@@ -5,7 +5,6 @@ its events go to more than one destination, or when some of them are duplicates.
 """
 
 import json
-from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 import msgspec
@@ -29,6 +28,13 @@ _STATUS_KINDS: Final = {
 _RECEIPTS: Final = frozenset({Kind.SENT, Kind.DELIVERED, Kind.READ})
 _OVERTAKEN_BY: Final = {Kind.SENT: (Kind.DELIVERED, Kind.READ), Kind.DELIVERED: (Kind.READ,)}
 _ARRAYS: Final = ("messages", "statuses", "errors")
+
+# Looking a member up in its enumeration costs as much as half a field of an event.
+_MESSAGE: Final = Kind.MESSAGE
+_OTHER: Final = Kind.OTHER
+_OF_MESSAGES: Final = InboundClass.MESSAGE
+_OF_FAILURES: Final = InboundClass.FAILURE
+_OF_RECEIPTS: Final = InboundClass.RECEIPT
 CLOUD_OBJECT: Final = "whatsapp_business_account"
 
 _DIGITS_MAX: Final = 4300
@@ -120,6 +126,8 @@ def split(body: bytes, fresh: list[Event], total: int) -> list[Part]:
 
 
 def _parts(body: bytes, fresh: list[Event], total: int) -> list[Part]:
+    if total == 1 and fresh:
+        return [Part(fresh[0].cls, fresh[0].lane, fresh, body)]
     messages = [event for event in fresh if event.cls is InboundClass.MESSAGE]
     statuses = [event for event in fresh if event.cls is not InboundClass.MESSAGE]
     parts = []
@@ -145,11 +153,11 @@ def _unrecognised() -> Webhook:
 
 def _events(envelope: wire.Envelope, body: bytes) -> list[Event] | None:
     """All events of a body; None for one whose shape we don't know."""
-    onprem = list(_value_events(envelope, 0, 0))
+    onprem = _value_events(envelope, 0, 0)
     if envelope.entry:
         if onprem or envelope.object != CLOUD_OBJECT:
             return None
-        return list(_cloud_events(envelope.entry))
+        return _cloud_events(envelope.entry)
     if onprem:
         return onprem
     # Nothing to act on. Empty arrays are an empty callback; any other content is something new.
@@ -157,51 +165,55 @@ def _events(envelope: wire.Envelope, body: bytes) -> list[Event] | None:
     return [] if all(not msgspec.json.decode(value) for value in contents) else None
 
 
-def _cloud_events(entries: list[wire.Entry]) -> Iterable[Event]:
+def _cloud_events(entries: list[wire.Entry]) -> list[Event]:
+    found: list[Event] = []
     for entry_at, entry in enumerate(entries):
         for change_at, change in enumerate(entry.changes or ()):
             events: list[Event] = []
             if change.field == "messages" and bytes(change.value):
-                events = list(_value_events(_decode_value(change.value), entry_at, change_at))
-            if events:
-                yield from events
-            else:
-                yield Event(Kind.OTHER, InboundClass.MESSAGE, "", "", (entry_at, change_at, "", 0))
+                events = _value_events(_decode_value(change.value), entry_at, change_at)
+            found += events or [Event(_OTHER, _OF_MESSAGES, "", "", (entry_at, change_at, "", 0))]
+    return found
 
 
-def _value_events(value: wire.Value, entry_at: int, change_at: int) -> Iterable[Event]:
-    for at, message in enumerate(value.messages or ()):
-        lane = message.group_id or message.sender or message.from_user_id or ""
-        key = f"m{message.id}" if message.id else ""
-        place = (entry_at, change_at, "messages", at)
-        yield Event(
-            Kind.MESSAGE, InboundClass.MESSAGE, key, lane, place, is_group=message.group_id is not None
-        )
-    for at, status in enumerate(value.statuses or ()):
-        yield _status_event(status, (entry_at, change_at, "statuses", at))
-    for at, _ in enumerate(value.errors or ()):
-        yield Event(Kind.ERROR, InboundClass.FAILURE, "", "", (entry_at, change_at, "errors", at))
+def _value_events(value: wire.Value, entry_at: int, change_at: int) -> list[Event]:
+    events: list[Event] = []
+    if value.messages:
+        for at, message in enumerate(value.messages):
+            group, message_id = message.group_id, message.id
+            lane = group or message.sender or message.from_user_id or ""
+            key = "m" + message_id if message_id else ""
+            place = (entry_at, change_at, "messages", at)
+            events.append(Event(_MESSAGE, _OF_MESSAGES, key, lane, place, group is not None))
+    if value.statuses:
+        for at, status in enumerate(value.statuses):
+            events.append(_status_event(status, (entry_at, change_at, "statuses", at)))
+    if value.errors:
+        places = [(entry_at, change_at, "errors", at) for at in range(len(value.errors))]
+        events += [Event(Kind.ERROR, _OF_FAILURES, "", "", place) for place in places]
+    return events
 
 
 def _status_event(status: wire.Status, place: Place) -> Event:
-    kind = _STATUS_KINDS.get(status.status or "", Kind.OTHER)
-    cls = InboundClass.RECEIPT if kind in _RECEIPTS else InboundClass.FAILURE
+    status_id, name = status.id or "", status.status or ""
+    kind = _STATUS_KINDS.get(name, _OTHER)
     nested = status.message.recipient_id if status.message else None
     recipient = status.recipient_id or nested or ""
     participant = status.recipient_participant_id or status.recipient_participant_user_id or ""
     key = ""
-    if status.id:
+    if status_id:
         # Lengths keep the fields apart, whatever is in them; the status is last, so that others are made from it.
-        key = f"s{len(status.id)},{len(recipient)},{len(participant)}:{status.id}{recipient}{participant}{status.status or ''}"
+        key = f"s{len(status_id)},{len(recipient)},{len(participant)}:{status_id}{recipient}{participant}{name}"
+    group = status.group_id
     return Event(
         kind,
-        cls,
+        _OF_RECEIPTS if kind in _RECEIPTS else _OF_FAILURES,
         key,
-        status.group_id or recipient,
+        group or recipient,
         place,
-        is_group=bool(participant) or status.group_id is not None or status.recipient_type == "group",
-        message_id=status.id or "",
-        participant=participant or recipient,
+        bool(participant) or group is not None or status.recipient_type == "group",
+        status_id,
+        participant or recipient,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from gateway._fast.seen import SeenSet, fingerprint
 from gateway.dialects.webhook import Event, overtaking_keys
 from gateway.events import InboundClass, Kind, ReceiptMask
 from gateway.overload.ladder import LIMITERS, Ladder, ReceiptClass, Treatment
@@ -29,6 +30,10 @@ class Reason(enum.Enum):
     AGE = "age"
     """It was older than GATEWAY_RECEIPTS_AGE_MAX; its outcome is `expired`."""
 
+
+LOST_MAX: Final = 32_768
+"""Receipts remembered that were shed or too old, in 1 MB: of 500 a second those of the last minute. A `delivered` that
+comes after its `read` comes soon after."""
 
 _MASKS_PASS: Final = {
     ReceiptMask.NONE: frozenset[Kind](),
@@ -68,12 +73,18 @@ class Gatekeeper:
         is_known: Callable[[str], bool],
         *,
         is_off: bool = False,
+        mark_of: Callable[[str], int] = lambda key: fingerprint(key.encode(), bytes(16)),
     ) -> None:
-        """`mask_of` a WhatsApp message id is its `ReceiptMask`; `is_known` tells whether an event with a key has come."""
+        """`mask_of` a WhatsApp message id is its `ReceiptMask`; `is_known` tells whether an event with a key has come.
+
+        `mark_of` a key is its fingerprint.
+        """
         self.ladder = ladder
         self._mask_of = mask_of
         self._is_known = is_known
         self._is_off = is_off
+        self._mark_of = mark_of
+        self._lost = SeenSet(LOST_MAX)
         self.dropped: dict[tuple[ReceiptClass | None, Reason], int] = {}
         """Events not forwarded for themselves; class None: a failure or an unknown status."""
         self.would_have: dict[str, int] = dict.fromkeys(
@@ -95,17 +106,26 @@ class Gatekeeper:
         ladder = self.ladder
         treatment = ladder.treatment(cls)
         if treatment is Treatment.DROP:
-            return Reason.POLICY if ladder.is_dropped_by_policy(cls) else Reason.OVERLOAD
+            if ladder.is_dropped_by_policy(cls):
+                return Reason.POLICY
+            self.note_lost(event)
+            return Reason.OVERLOAD
         would = ladder.would(cls)
         is_overtaken = would >= Treatment.FOLD and self._is_overtaken(event)
         if counts_dry and would > treatment:
             self._count_dry(cls, treatment, would, is_overtaken=is_overtaken)
         return Reason.FOLDED if is_overtaken and treatment >= Treatment.FOLD else None
 
+    def note_lost(self, event: Event) -> None:
+        """A receipt does not go on, though others of its class do before and after: nothing is to be folded into it."""
+        if event.key and event.kind is not Kind.SENT:  # what is sent overtakes nothing
+            self._lost.add(self._mark_of(event.key))
+
     def _is_overtaken(self, event: Event) -> bool:
         """Whether a receipt that says more has come and goes on: folded into one that doesn't, both would be lost."""
         return any(
             self._is_known(key)
+            and not (self._lost and self._mark_of(key) in self._lost)
             and self.ladder.treatment(_class_of(kind, is_group=event.is_group)) is not Treatment.DROP
             and not self._is_masked(event, kind)
             for kind, key in overtaking_keys(event)

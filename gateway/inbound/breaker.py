@@ -35,6 +35,11 @@ class Breaker:
             return "half_open"
         return "closed" if self._open_until_ns is None else "open"
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the destination is well, as far as is known; a probe that is under way knows nothing yet."""
+        return self._open_until_ns is None and not self._is_probing
+
     def may_pass(self, now_ns: int) -> bool:
         """Whether a request may go now."""
         if self._is_probing:

@@ -33,6 +33,8 @@ class Parcel(msgspec.Struct):
 
     def books(self, outcome: Outcome = Outcome.DELIVERED) -> list[BookEntry]:
         """What the books say once it has ended, with `outcome` for what it carried."""
+        if len(self.records) == 1 and not self.drops:
+            return outcome_entries(self.records[0].kind_counts(), outcome)
         left: dict[Kind, int] = {}
         for record in self.records:
             for kind, count in record.kind_counts():
@@ -108,6 +110,7 @@ class Composer:
         cls = receipt_class(event)
         if is_old and cls is not None:
             if self._drops_old:
+                self._gatekeeper.note_lost(event)
                 found.drops.append(Drop(event, Reason.AGE))
                 return
             found.old += 1

@@ -1,6 +1,6 @@
 """A destination of the backend as a forwarder sees it: what is asked of it, and what it says."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.events import InboundRecord
@@ -34,11 +34,21 @@ class BackendAnswer:
         return f"no answer: {self.error}" if self.status is None else f"HTTP {self.status}"
 
 
+class Request(Protocol):
+    """A request under way."""
+
+    def cancel(self) -> object:
+        """Wait for its answer no longer."""
+
+
 class Backend(Protocol):
     """How a destination is called."""
 
-    async def post(self, body: bytes, headers: Mapping[str, str]) -> BackendAnswer:
-        """POST `body`, with `headers` beside the backend's own. Never raises but on cancellation."""
+    def post_soon(self, body: bytes, headers: bytes, done: Callable[[BackendAnswer], None], /) -> Request:
+        """POST `body`, with header lines that end in CR LF beside the backend's own.
+
+        `done` is called once, later and on the loop, and does not raise; after `cancel` never.
+        """
 
 
 class ReplySink(Protocol):

@@ -3,7 +3,7 @@
 Which receipts of a message are wanted is known by WhatsApp's id, and that is known by the answer. A receipt is held when
 it came after such a send had begun whose answer is still out, and nothing that was named lately has its id. It is held
 until that send has an answer, or the request has failed, so at most as long as the node may take (`GATEWAY_NODE_TIMEOUT`).
-It is on disk and acked all the while. Failures and messages are not held.
+It is on disk and acked all the while. Failures are held too, for there is a mask that wants none; messages are not.
 """
 
 from typing import Final, Protocol
@@ -43,12 +43,12 @@ class EarlyReceipts:
     def try_hold(self, found: Sorted) -> bool:
         """Hold a record that was taken, if it must be. Then it is ours until `release` gives it back."""
         record = found.record
-        if self.nameless is None or record.cls is not InboundClass.RECEIPT:
+        if self.nameless is None or record.cls is InboundClass.MESSAGE:
             return False
         if not self.nameless.is_possible_at(record.seq):
             return False
-        events = (*found.kept, *found.digested)
-        if not any(self.nameless.is_possible(record.seq, event.message_id) for event in events):
+        named = (event.message_id for event in (*found.kept, *found.digested) if event.message_id)
+        if not any(self.nameless.is_possible(record.seq, message_id) for message_id in named):
             return False
         if len(self._held) >= HELD_MAX:
             self.passed += 1

@@ -4,6 +4,7 @@ Each destination (message webhook, event webhook) has a forwarder, a backlog and
 one never touches the other, even where both are the same server.
 """
 
+import asyncio
 import logging
 import random
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from gateway.clock import NS_PER_MS, Clock
 from gateway.errors import StoreError
 from gateway.events import InboundClass, InboundRecord, Outcome
 from gateway.inbound.compose import Parcel
-from gateway.inbound.destination import Backend, BackendAnswer, ReplySink
+from gateway.inbound.destination import Backend, BackendAnswer, ReplySink, Request
 from gateway.inbound.gate import Gate, Passage
 from gateway.inbound.limit import Sign
 from gateway.inbound.picks import Pick, Picks
@@ -27,8 +28,8 @@ from gateway.store.protocol import Change, Parked, Store
 
 log = logging.getLogger(__name__)
 
-WORKERS_SHARE: Final = 2
-"""Workers for each place at the destination: one waits for the disk while another uses the place."""
+UNDER_WAY_SHARE: Final = 2
+"""Records in hand for each place at the destination: one waits for the disk while another uses the place."""
 
 GONE: Final = "gone"
 """Why a gate is closed after a 410."""
@@ -38,7 +39,7 @@ ANSWER_KEPT_BYTES: Final = 4096
 
 
 class Forwarder:
-    """Workers that carry records to one destination."""
+    """Carries records to one destination: one task that starts requests, and callbacks that end them."""
 
     def __init__(
         self,
@@ -62,8 +63,6 @@ class Forwarder:
         self.backlog = backlog
         self.gate = gate
         self._picks = picks
-        self.workers = WORKERS_SHARE * gate.limit.highest
-        """How many times `work` should run."""
         self.latency = LatencyHistogram()
         """From acceptance to the backend's 2xx."""
         self.verdicts = dict.fromkeys(Verdict, 0)
@@ -80,10 +79,18 @@ class Forwarder:
         self._signer = signer or Signer(store.send_id)
         self.on_gone: Callable[[], None] = lambda: None
         """Called when the destination has said that it is gone, and `gate` is closed for it."""
+        self._under_way: dict[int, Request] = {}
+        """Requests without an answer, by a number of their own."""
+        self._requests = 0
+        self._settling = 0
+        """Changes that are not on disk yet."""
+        self._ended = asyncio.Event()
+        """Set when something has ended, for whoever waits for the last."""
+        self._defect: Exception | None = None
         self._is_draining = False
 
     def drain(self) -> None:
-        """Take nothing new: workers finish what they have and return."""
+        """Take nothing new: `work` finishes what it has and returns."""
         self._is_draining = True
         self.backlog.wake_all()
         self.gate.let_all()
@@ -95,52 +102,85 @@ class Forwarder:
     # -- what goes next
 
     async def work(self) -> None:
-        """One worker: one pick at a time, until `drain`."""
-        while not self._is_draining:
-            now_ns = self._clock.now_ns()
-            if not self._picks.has_next():
-                await self.backlog.wait_changed()
-            elif self.gate.opens_at_ns(now_ns) > now_ns:
-                await self.gate.wait()
-            else:
-                await self._bring(self._picks.take())
+        """Start what may go, until `drain`, and wait for what is under way. Cancelled, it wants no answers any more."""
+        picks, gate, clock = self._picks, self.gate, self._clock
+        try:
+            while not self._is_draining:
+                now_ns = clock.now_ns()
+                if not picks.has_next():
+                    await self.backlog.wait_changed()
+                elif gate.opens_at_ns(now_ns) > now_ns:
+                    await gate.wait()
+                else:
+                    pick = picks.take()
+                    if len(pick.parcels) == 1 and pick.parcels[0].body is not None:
+                        self._carry(pick.parcels[0], gate.enter(now_ns, is_retry=pick.is_retry))
+                    else:
+                        await self._bring(pick)
+            while self._defect is None and (self._under_way or self._settling):
+                self._ended.clear()
+                await self._ended.wait()
+        finally:
+            for request in self._under_way.values():
+                request.cancel()
+        if self._defect is not None:
+            raise self._defect
 
     async def _bring(self, pick: Pick) -> None:
-        """Carry one parcel after the other, each as soon as the gate is open. Draining leaves them on disk."""
+        """Carry all parcels, each as soon as the gate is open. Draining leaves them on disk."""
         parcels = pick.parcels
         while parcels:
             now_ns = self._clock.now_ns()
             first, *others = parcels
             if first.body is None:
-                await self._settle(first, Change(inbound_done=first.records))
+                self._settle(first, Change(inbound_done=first.records))
             elif self.gate.opens_at_ns(now_ns) <= now_ns:
-                await self._carry(first, first.body, self.gate.enter(now_ns, is_retry=pick.is_retry))
+                self._carry(first, self.gate.enter(now_ns, is_retry=pick.is_retry))
             elif self._is_draining:
                 return
             else:
                 await self.gate.wait()
-                others = parcels
-            # A request takes its time: what was right before it may not be so any more.
-            parcels = self._picks.again(others)
+                # What was right before may not be so any more.
+                others = self._picks.again(parcels)
+            parcels = others
 
     # -- carrying it
 
-    async def _carry(self, parcel: Parcel, body: bytes, passage: Passage) -> None:
-        wall_ms = self._clock.wall_ms()
-        signed = self._signer.headers([record.seq for record in parcel.records], body, wall_ms)
-        answer = await self._backend.post(body, {**stamps(parcel.records, wall_ms), **signed})
+    def _carry(self, parcel: Parcel, passage: Passage) -> None:
+        assert parcel.body is not None, "nothing to carry"
+        wall_ms, records = self._clock.wall_ms(), parcel.records
+        self._requests = number = self._requests + 1
+        headers = stamps(records, wall_ms) + self._signer.headers(
+            [record.seq for record in records], parcel.body, wall_ms
+        )
+
+        def answered(answer: BackendAnswer) -> None:
+            del self._under_way[number]
+            try:
+                self._judge(parcel, passage, answer)
+            except Exception as error:  # noqa: BLE001 - it ends `work`, and the process: nobody else would see it here
+                self._defect = error
+                self.drain()
+            if self._is_draining:
+                self._ended.set()
+
+        self._under_way[number] = self._backend.post_soon(parcel.body, headers, answered)
+
+    def _judge(self, parcel: Parcel, passage: Passage, answer: BackendAnswer) -> None:
         verdict = judge(answer.status)
         self.verdicts[verdict] += 1
         if verdict is Verdict.DELIVERED:
             self._succeed(passage)
-            await self._deliver(parcel, answer)
+            self._deliver(parcel, answer)
         elif verdict is Verdict.PARK:
             self._succeed(passage)
-            await self._refused(parcel, answer)
+            self._refused(parcel, answer)
         elif verdict is Verdict.GONE:
             self._gone(parcel, answer, passage)
         else:
-            await self._give_up(self._retry(parcel, answer, verdict, passage), answer)
+            self._give_up(self._retry(parcel, answer, verdict, passage), answer)
+        if passage.is_retry:
+            self.backlog.wake_all()  # retries may have held all their places, and then what waits was not looked at
 
     def _succeed(self, passage: Passage) -> None:
         if self.gate.succeed(passage, self._clock.now_ns()):
@@ -149,7 +189,7 @@ class Forwarder:
 
     # -- what the answer means for it
 
-    async def _deliver(self, parcel: Parcel, answer: BackendAnswer) -> None:
+    def _deliver(self, parcel: Parcel, answer: BackendAnswer) -> None:
         change = Change(inbound_done=parcel.records)
         record = parcel.records[0]
         if self.replies is not None and answer.body:
@@ -157,9 +197,9 @@ class Forwarder:
         if record.cls is InboundClass.MESSAGE:
             age_ms = self._clock.wall_ms() - record.received_ms
             self.latency.record_ns(max(0, age_ms) * NS_PER_MS)
-        await self._settle(parcel, change)
+        self._settle(parcel, change)
 
-    async def _refused(self, parcel: Parcel, answer: BackendAnswer) -> None:
+    def _refused(self, parcel: Parcel, answer: BackendAnswer) -> None:
         """The backend refuses the body for good: park it; of several, find out which it is.
 
         A digest is not what the node has sent, so nothing is parked for it: its receipts go as they came.
@@ -171,27 +211,27 @@ class Forwarder:
                 record.goes_alone = True
                 self.backlog.defer(record, self._clock.now_ns())
             return
-        await self._park(parcel.records[0], answer.reason, answer)
+        self._park(parcel.records[0], answer.reason, answer)
 
-    async def _give_up(self, records: list[InboundRecord], answer: BackendAnswer) -> None:
+    def _give_up(self, records: list[InboundRecord], answer: BackendAnswer) -> None:
         """Records that have spent their attempts: they are parked, and receipts expire, which nobody would send again."""
         receipts = [record for record in records if record.cls is InboundClass.RECEIPT]
         if receipts:
             extra = {**self._said(answer), "records": len(receipts)}
             log.warning("receipts have spent their attempts, expired", extra=extra)
-            await self._settle(Parcel(receipts, None), Change(inbound_done=receipts), Outcome.EXPIRED)
+            self._settle(Parcel(receipts, None), Change(inbound_done=receipts), Outcome.EXPIRED)
         for record in records:
             if record.cls is not InboundClass.RECEIPT:
-                await self._park(record, f"{answer.reason} (attempt {record.attempts})", answer)
+                self._park(record, f"{answer.reason} (attempt {record.attempts})", answer)
 
-    async def _park(self, record: InboundRecord, reason: str, answer: BackendAnswer) -> None:
+    def _park(self, record: InboundRecord, reason: str, answer: BackendAnswer) -> None:
         log.warning(
             "message can't be delivered, parked",
             extra={"destination": self.name, "seq": record.seq, "reason": reason},
         )
         parked = Parked(record, reason, answer.body[:ANSWER_KEPT_BYTES], self._clock.wall_ms())
         whole = Parcel([record], record.body)
-        await self._settle(whole, Change(parked=[parked]), Outcome.FAILED)
+        self._settle(whole, Change(parked=[parked]), Outcome.FAILED)
 
     def _gone(self, parcel: Parcel, answer: BackendAnswer, passage: Passage) -> None:
         """Nobody is there any more (410): nothing goes to this destination until an operator says so. No attempt is spent."""
@@ -205,22 +245,31 @@ class Forwarder:
         log.error("backend says that the destination is gone, it is paused", extra=self._said(answer))
         self.on_gone()
 
-    async def _settle(self, parcel: Parcel, change: Change, outcome: Outcome = Outcome.DELIVERED) -> None:
+    def _settle(self, parcel: Parcel, change: Change, outcome: Outcome = Outcome.DELIVERED) -> None:
         """Settle what a parcel carried, with `outcome`, and what it left out."""
         books = parcel.books(outcome)
+        for record in parcel.records:
+            self.backlog.leave_lane(record)  # the next of its contact need not wait for the disk
 
         def on_commit() -> None:
             self._books.apply(books)
             self._picks.ended(parcel)
             for record in parcel.records:
                 self.backlog.settle(record)
+            self._settling -= 1
+            if self._is_draining:
+                self._ended.set()
+
+        def on_failure(_error: StoreError) -> None:
+            # The records stay taken and on disk; the process is about to end.
+            self._settling -= 1
+            self._ended.set()
 
         change.books += books
         change.on_commit.append(on_commit)
-        try:
-            await self._store.submit(change)
-        except StoreError:
-            return  # the records stay taken and on disk; the process is about to end
+        change.on_failure.append(on_failure)
+        self._settling += 1
+        self._store.put(change, can_wait=True)
 
     def _retry(
         self, parcel: Parcel, answer: BackendAnswer, verdict: Verdict, passage: Passage

@@ -4,7 +4,9 @@ Each destination has a gate of its own; all they share is the rate, and of that 
 """
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from gateway._fast.bucket import NEVER_NS
 from gateway.clock import Clock
@@ -18,7 +20,7 @@ SUSPECTS: Final = 10
 destination: where all that waits is one contact's, only one record is tried, and must not spend all its attempts on it."""
 
 
-class Passage(NamedTuple):
+class Passage(msgspec.Struct, frozen=True, gc=False):
     """One request under way."""
 
     ticket: Ticket
@@ -70,7 +72,7 @@ class Gate:
     def opens_at_ns(self, now_ns: int) -> int:
         """When a request may go: `now_ns` or before for now, NEVER_NS for not until one under way has ended."""
         opens_at_ns = self._opens_without_rate_ns(now_ns)
-        if opens_at_ns > now_ns or self._rate is None:
+        if self._rate is None or opens_at_ns > now_ns:
             return opens_at_ns
         return self._rate.opens_at_ns(now_ns, yields=self._yields_to(now_ns))
 
@@ -79,7 +81,8 @@ class Gate:
         return self._rate is not None and self._opens_without_rate_ns(now_ns) <= now_ns
 
     def _opens_without_rate_ns(self, now_ns: int) -> int:
-        if self.closed_by or self._current_limit() <= self.limit.in_flight:
+        limit = self.limit
+        if self.closed_by or (limit.highest if self._is_dry_run else limit.limit) <= limit.in_flight:
             return NEVER_NS
         if self.breaker.may_pass(now_ns):
             return now_ns
@@ -100,7 +103,7 @@ class Gate:
         A probe with a record that has failed before would show that record's trouble, not the destination's. Where
         there is only one place, both take turns.
         """
-        if self.breaker.state != "closed" or not self.has_room_for_retry:
+        if not self.breaker.is_closed or not self.has_room_for_retry:
             return True
         return self._was_retry and self._current_limit() == 1
 
@@ -110,13 +113,13 @@ class Gate:
 
         The other half is kept free although nothing fresh waits: retries may take until the time-out, all of them.
         """
-        return self._retries < max(1, self._current_limit() // 2)
+        return not self._retries or self._retries < self._current_limit() // 2
 
     # -- through
 
     def enter(self, now_ns: int, *, is_retry: bool) -> Passage:
-        """A request goes."""
-        assert self._opens_without_rate_ns(now_ns) <= now_ns, "the gate is closed"
+        """A request goes: `opens_at_ns` has just said that it may."""
+        assert self._is_dry_run or self.limit.has_room, "the gate is closed"
         if self._rate is not None:
             self._rate.enter(now_ns)
         self.would_have += not self.limit.has_room
@@ -128,7 +131,7 @@ class Gate:
 
     def succeed(self, passage: Passage, now_ns: int) -> bool:
         """The destination answered as it should; whether that ends a time of trouble."""
-        was_closed = self.breaker.state == "closed"
+        was_closed = self.breaker.is_closed
         self._fails_in_a_row = 0
         self.breaker.succeed()
         self._leave(passage, now_ns, Sign.WELL)
@@ -147,7 +150,7 @@ class Gate:
 
         `shows_trouble`: the failure is the destination's, and not one of this record, which may be the trouble itself.
         """
-        was_open = self.breaker.state != "closed"
+        was_open = not self.breaker.is_closed
         self._fails_in_a_row += 1
         # Nobody gets through any more: then it is not a few records.
         shows_trouble = shows_trouble or self._fails_in_a_row > SUSPECTS

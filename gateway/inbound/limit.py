@@ -7,8 +7,10 @@ together are one sign, not sixteen, and an episode is exactly one round trip. Pu
 """
 
 import enum
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import urlsplit
+
+import msgspec
 
 from gateway.inbound.congestion import Advice, Congestion
 
@@ -27,7 +29,7 @@ class Sign(enum.Enum):
     NEITHER = "neither"
 
 
-class Ticket(NamedTuple):
+class Ticket(msgspec.Struct, frozen=True, gc=False):
     """One request under way."""
 
     era: int

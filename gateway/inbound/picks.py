@@ -6,6 +6,8 @@ A pick is taken from the backlog only when the gate is open, so a record is neve
 import asyncio
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
+
 from gateway.clock import NS_PER_MS, NS_PER_S, Clock
 from gateway.events import InboundClass, InboundRecord
 from gateway.inbound.admit import Gatekeeper
@@ -21,7 +23,7 @@ STRAY_MAX: Final = 64
 _RECEIPTS: Final = 1 << InboundClass.RECEIPT
 
 
-class Pick(NamedTuple):
+class Pick(msgspec.Struct, frozen=True):
     """What one worker carries: parcels, one request each, and whether their records have been tried before."""
 
     parcels: list[Parcel]
@@ -58,16 +60,15 @@ class Singles:
         self._clock = clock
 
     def has_next(self) -> bool:
-        """When retries hold all their places, whoever ends one looks again."""
+        """When retries hold all their places only what is fresh counts, and whoever ends a retry looks again."""
         return self.has_next_of(ALL_CLASSES)
 
     def has_next_of(self, allowed: int) -> bool:
         """As `has_next`, of the classes in the bit mask `allowed`."""
-        if not self._backlog.has_ready(allowed):
-            return False
+        # The same question as `take_of` asks: where they differ a worker goes round and round.
         if self._gate.has_room_for_retry:
-            return True
-        return any(self._backlog.depth(cls) for cls in InboundClass if allowed >> cls & 1)
+            return self._backlog.has_ready(allowed)
+        return self._backlog.has_fresh(allowed)
 
     def take(self) -> Pick:
         taken = self.take_of(ALL_CLASSES)
@@ -84,11 +85,13 @@ class Singles:
 
     def take_of(self, allowed: int) -> tuple[InboundRecord, bool] | None:
         """The next record of the classes allowed, and whether it has been tried before; None: there is none."""
-        delayed = self._backlog.delayed()
-        record = self._backlog.take(allowed, prefers_fresh=self._gate.prefers_fresh)
+        gate = self._gate
+        record = self._backlog.take(
+            allowed, prefers_fresh=gate.prefers_fresh, only_fresh=not gate.has_room_for_retry
+        )
         if record is None:
             return None
-        is_retry = self._backlog.delayed() < delayed
+        is_retry = self._backlog.took_delayed
         if not is_retry:
             self._note_wait(record)
         return record, is_retry
@@ -97,18 +100,14 @@ class Singles:
         """One more receipt of the same sort: given back and due again, or never given out; None where there is none."""
         if is_retry:
             return self._backlog.take(_RECEIPTS) if self._backlog.has_due(InboundClass.RECEIPT) else None
-        delayed = self._backlog.delayed()
-        record = self._backlog.take(_RECEIPTS, prefers_fresh=True)
-        if record is not None and self._backlog.delayed() < delayed:
-            self._backlog.defer(record, self._clock.now_ns())
-            return None
+        record = self._backlog.take(_RECEIPTS, only_fresh=True)
         if record is not None:
             self._note_wait(record)
         return record
 
     def _note_wait(self, record: InboundRecord) -> None:
         """A probe of a destination in trouble has got nowhere yet, so its wait is not over."""
-        if self._gate.breaker.state == "closed":
+        if self._gate.breaker.is_closed:
             self._waits.note(self._clock.wall_ms() - record.received_ms)
 
 

@@ -7,6 +7,7 @@ A receipt that is not admitted (`admit.py`) ends at once; that it came is on dis
 What is refused has cost the number its events all the same, once, however often the node repeats it.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -21,7 +22,7 @@ from gateway.inbound.receipt_book import ReceiptBook
 from gateway.overload.waits import LeastWait
 from gateway.store.backlog import Backlog
 from gateway.store.books import Books, accepted_entries, outcome_entries
-from gateway.store.protocol import Change, Store
+from gateway.store.protocol import BookEntry, Change, Store
 from gateway.store.room import LOW_BYTES
 
 RECEIPTS_FULL: Final = 0.95
@@ -46,6 +47,8 @@ class Reception:
 
 
 _OK: Final = Reception(200)
+
+Answer = Callable[[Reception], object]
 
 
 class Receiver:
@@ -102,7 +105,13 @@ class Receiver:
         self.refused: dict[str, int] = {}
 
     async def receive(self, body: bytes) -> Reception:
-        """Take one webhook body. Waits for the disk; returns what to answer, never raises on bad input."""
+        """As `take`, for whoever can wait."""
+        answered: asyncio.Future[Reception] = asyncio.get_running_loop().create_future()
+        self.take(body, lambda reception: None if answered.done() else answered.set_result(reception))
+        return await answered
+
+    def take(self, body: bytes, answer: Answer) -> None:
+        """Take one webhook body. `answer` is called once: at once, or when what came is on disk. Never raises on bad input."""
         now_ns = self._clock.now_ns()
         self.webhooks += 1
         self.on_webhook()
@@ -110,33 +119,27 @@ class Receiver:
             webhook = decode(body)
         except NotJsonError as error:
             self.not_json += 1
-            return Reception(400, str(error))
+            answer(Reception(400, str(error)))
+            return
         if not webhook.events:
-            return _OK
+            answer(_OK)
+            return
         if (refusal := self._refusal(webhook.events)) is not None:
             self.refused[refusal] = self.refused.get(refusal, 0) + 1
             self._charge_refused(webhook.events, now_ns)
-            return Reception(503, refusal)
+            answer(Reception(503, refusal))
+            return
         if not webhook.is_recognised:
             self.unrecognised += 1
         fresh, marks = self._fresh(webhook.events)
-        change = self._change(body, webhook.events, fresh, marks)
         # Remembered before it is on disk: if the commit fails the process ends, and this with it.
         for mark in marks:
             self._seen.add(mark)
-        self._charge_events(self._uncharged(fresh), now_ns)
-        self._tell_receipts(fresh, now_ns)
+        self._charge_and_tell(fresh, now_ns)
         self.pending += 1
-        try:
-            # With nothing fresh this is a barrier: the first copy may still be on its way to the disk,
-            # and a 200 for the second one promises the first.
-            await self._store.submit(change)
-        except StoreError as error:
-            return Reception(503, str(error))
-        finally:
-            self.pending -= 1
-        self.waits.note((self._clock.now_ns() - now_ns) / NS_PER_MS)
-        return _OK
+        # With nothing fresh this is a barrier: the first copy may still be on its way to the disk,
+        # and a 200 for the second one promises the first.
+        self._store.put(self._change(body, webhook.events, fresh, marks, Arrival(self, now_ns, answer)))
 
     def _refusal(self, events: list[Event]) -> str | None:
         if self.pending >= PENDING_MAX:
@@ -195,41 +198,45 @@ class Receiver:
             fresh.append(event)
         self._charge_events(fresh, now_ns)
 
-    def _change(self, body: bytes, events: list[Event], fresh: list[Event], marks: list[int]) -> Change:
+    def _change(
+        self, body: bytes, events: list[Event], fresh: list[Event], marks: list[int], arrival: "Arrival"
+    ) -> Change:
+        change = Change(on_commit=[arrival.stored], on_failure=[arrival.failed])
         if not fresh:
-            return Change()
+            return change
         received_ms = self._clock.wall_ms()
-        kept, drops = self._admit(fresh)
-        records = [
-            InboundRecord(
-                seq=self._store.next_seq(),
-                cls=part.cls,
-                lane=part.lane,
-                body=part.body,
-                counts=pack_counts([event.kind for event in part.events]),
-                received_ms=received_ms,
+        kept, arrival.drops = self._admit(fresh)
+        for part in split(body, kept, len(events)) if kept else ():
+            counts = pack_counts([event.kind for event in part.events])
+            record = InboundRecord(
+                self._store.next_seq(), part.cls, part.lane, part.body, counts, received_ms
             )
-            for part in (split(body, kept, len(events)) if kept else ())
-        ]
-        books = [entry for record in records for entry in accepted_entries(record.kind_counts())]
-        if drops:
-            dropped = Counter(drop.event.kind for drop in drops).items()
-            books += accepted_entries(dropped) + outcome_entries(dropped, Outcome.SHED)
+            arrival.records.append(record)
+            change.books += accepted_entries(record.kind_counts())
+        if arrival.drops:
+            dropped = Counter(drop.event.kind for drop in arrival.drops).items()
+            change.books += accepted_entries(dropped) + outcome_entries(dropped, Outcome.SHED)
+        arrival.books = change.books
+        change.inbound = arrival.records
+        change.fingerprints = b"".join([mark.to_bytes(8, "little") for mark in marks])
+        change.ledger_items = self._receipts.note(fresh, received_ms)
+        return change
 
-        def on_commit() -> None:
-            self._books.apply(books)
-            for drop in drops:
-                self._gatekeeper.count(drop.event, drop.reason)
-            for record in records:
-                self._backlogs[record.cls].push(record)
+    def note_stored(self, arrival: "Arrival") -> None:
+        """What came is on disk: it is in the books, and waits for its turn."""
+        self._books.apply(arrival.books)
+        for drop in arrival.drops:
+            self._gatekeeper.count(drop.event, drop.reason)
+        for record in arrival.records:
+            self._backlogs[record.cls].push(record)
+        self.pending -= 1
+        self.waits.note((self._clock.now_ns() - arrival.now_ns) / NS_PER_MS)
+        arrival.answer(_OK)
 
-        return Change(
-            inbound=records,
-            fingerprints=b"".join(mark.to_bytes(8, "little") for mark in marks),
-            ledger_items=self._receipts.note(fresh, received_ms),
-            books=books,
-            on_commit=[on_commit],
-        )
+    def note_failed(self, arrival: "Arrival", error: StoreError) -> None:
+        """What came can't be stored: the node keeps it."""
+        self.pending -= 1
+        arrival.answer(Reception(503, str(error)))
 
     def _admit(self, fresh: list[Event]) -> tuple[list[Event], list[Drop]]:
         """What goes on to the backend, and what ends here."""
@@ -249,9 +256,30 @@ class Receiver:
             if kind is not None:
                 self._charge(kind, 1, now_ns)
 
-    def _tell_receipts(self, events: list[Event], now_ns: int) -> None:
-        """Each receipt once: what is refused is told when it comes again and is taken."""
+    def _charge_and_tell(self, events: list[Event], now_ns: int) -> None:
+        """What is taken: charged once, also where it was refused before; told once, and not when it was refused."""
+        self._charge_events(self._uncharged(events), now_ns)
         for event in events:
             kind = TPS_KIND.get(event.kind)
             if kind is not None and kind is not TpsKind.RECEIVE:
                 self._tell(kind, event.message_id, event.participant, now_ns)
+
+
+class Arrival:
+    """A webhook on its way to the disk."""
+
+    __slots__ = ("_receiver", "answer", "books", "drops", "now_ns", "records")
+
+    def __init__(self, receiver: Receiver, now_ns: int, answer: Answer) -> None:
+        self._receiver = receiver
+        self.now_ns = now_ns
+        self.answer = answer
+        self.records: list[InboundRecord] = []
+        self.drops: list[Drop] = []
+        self.books: list[BookEntry] = []
+
+    def stored(self) -> None:
+        self._receiver.note_stored(self)
+
+    def failed(self, error: StoreError) -> None:
+        self._receiver.note_failed(self, error)

@@ -19,15 +19,15 @@ class Signer:
         self._id_of = id_of
         self._keys = tuple(keys)
 
-    def headers(self, seqs: Sequence[int], body: bytes, wall_ms: int) -> dict[str, str]:
-        """The headers of an attempt at `wall_ms` to bring `body`, which carries the records `seqs`."""
-        webhook_id = self._webhook_id(seqs)
-        timestamp = str(wall_ms // 1000)
-        found = {"webhook-id": webhook_id, "webhook-timestamp": timestamp}
-        if self._keys:
-            signed = b"%b.%b.%b" % (webhook_id.encode(), timestamp.encode(), body)
-            found["webhook-signature"] = " ".join(f"v1,{_mac(key, signed)}" for key in self._keys)
-        return found
+    def headers(self, seqs: Sequence[int], body: bytes, wall_ms: int) -> bytes:
+        """The header lines of an attempt at `wall_ms` to bring `body`, which carries the records `seqs`."""
+        webhook_id = self._webhook_id(seqs).encode()
+        timestamp = b"%d" % (wall_ms // 1000)
+        lines = b"webhook-id: %b\r\nwebhook-timestamp: %b\r\n" % (webhook_id, timestamp)
+        if not self._keys:
+            return lines
+        signed = b"%b.%b.%b" % (webhook_id, timestamp, body)
+        return lines + b"webhook-signature: %b\r\n" % b" ".join(_mac(key, signed) for key in self._keys)
 
     def _webhook_id(self, seqs: Sequence[int]) -> str:
         """The same for each attempt to bring the same records.
@@ -42,5 +42,5 @@ class Signer:
         return f"{first}-{hashlib.sha256(company).hexdigest()[:16]}"
 
 
-def _mac(key: bytes, signed: bytes) -> str:
-    return base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+def _mac(key: bytes, signed: bytes) -> bytes:
+    return b"v1," + base64.b64encode(hmac.digest(key, signed, "sha256"))

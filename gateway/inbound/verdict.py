@@ -9,6 +9,8 @@ from gateway.inbound.limit import Sign
 class Verdict(enum.Enum):
     """What becomes of a record after an attempt."""
 
+    __hash__ = object.__hash__  # members are one of a kind, and this is no Python code
+
     DELIVERED = "delivered"
     RETRY = "retry"
     """The backend is in trouble: it costs an attempt and counts against its health."""
@@ -25,12 +27,15 @@ _BODY_REFUSED: Final = frozenset({400, 406, 409, 411, 412, 413, 414, 415, 417, 4
 token or a deployment in progress must not park every message that comes meanwhile."""
 
 
+_DELIVERED: Final = Verdict.DELIVERED
+
+
 def judge(status: int | None) -> Verdict:
     """The verdict on an HTTP status; None stands for no answer (time-out, refused, cut off)."""
     if status is None:
         return Verdict.RETRY
     if 200 <= status < 300:
-        return Verdict.DELIVERED
+        return _DELIVERED
     if status == 429:
         return Verdict.RETRY_FREE
     if status == 410:

@@ -4,13 +4,12 @@ Until the pacer hands it out a send can be changed, wherever it waits: in line, 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 import orjson
 
-from gateway.clock import Clock
 from gateway.errors import StoreError
 from gateway.events import SendClass, SendRecord
 from gateway.outbound.answers import PushAnswer, Refusals, Refused
@@ -19,10 +18,8 @@ from gateway.outbound.endings import Endings
 from gateway.outbound.options import read_class
 from gateway.outbound.queries import Queries
 from gateway.outbound.queue import SendQueue
+from gateway.outbound.withdrawals import SCHEDULED, SLICE, Withdrawals
 from gateway.store.protocol import SendStatus, Store
-
-WITHDRAW_SLICE: Final = 8
-"""Sends withdrawn before the loop has its turn again: each walks over its class, 1 ms at most."""
 
 _CANCELLED: Final = "cancelled"
 
@@ -37,7 +34,7 @@ class Changes:
         endings: Endings,
         queries: Queries,
         refusals: Refusals,
-        clock: Clock,
+        withdrawals: Withdrawals,
         changing: asyncio.Lock,
     ) -> None:
         """`changing` is held meanwhile: so the place that the store tells is the one where a send waits."""
@@ -46,12 +43,8 @@ class Changes:
         self._endings = endings
         self._queries = queries
         self._refusals = refusals
-        self._clock = clock
+        self._withdrawals = withdrawals
         self._changing = changing
-        self.release: Callable[[int, int], None] = lambda _seq, _now_ns: None
-        """Called before a send is withdrawn: whoever has it in hand and has not begun gives it back."""
-        self.forget: Callable[[int], None] = lambda _seq: None
-        """Called when a send is withdrawn for good: nothing is to be kept for it."""
 
     # -- not wanted any more
 
@@ -70,10 +63,10 @@ class Changes:
                 return None
             if not status.is_waiting:
                 return self._refusals.too_late(f"the send is {status.state}")
-            record = self._withdraw(status)
-            if record is None:
+            records = self._withdrawals.take_back([status])
+            if not records:
                 return self._refusals.too_late("the send is under way")
-            await self._endings.cancel([record])
+            await self._endings.cancel(records)
             return None
 
     async def cancel_batch(self, batch_id: str) -> PushAnswer:
@@ -91,11 +84,9 @@ class Changes:
             waiting = [status for status in found.sends if status.is_waiting]
             cancelled = 0
             stored: list[asyncio.Future[None]] = []
-            for at in range(0, len(waiting), WITHDRAW_SLICE):
-                records = [self._withdraw(status) for status in waiting[at : at + WITHDRAW_SLICE]]
-                ended = [record for record in records if record is not None]
+            for at in range(0, len(waiting), SLICE):
                 # Handed to the store in the same step: whoever cancels us now leaves none of them in between.
-                if ended:
+                if ended := self._withdrawals.take_back(waiting[at : at + SLICE]):
                     stored.append(self._endings.cancel(ended))
                 cancelled += len(ended)
                 await asyncio.sleep(0)
@@ -106,36 +97,6 @@ class Changes:
             "ended_before": len(found.sends) - len(waiting),
         }
         return PushAnswer(200, orjson.dumps({"batch_id": batch_id, **counts}))
-
-    def _withdraw(self, status: SendStatus) -> SendRecord | None:
-        """Take a send out for good; None: somebody works on it."""
-        is_scheduled = status.state == "scheduled"
-        record: SendRecord | None = None
-        if not is_scheduled:
-            self.release(status.seq, self._clock.now_ns())
-            try:
-                record = self._queue.withdraw(status.seq, status.cls)
-            except KeyError:
-                return None
-        self.forget(status.seq)
-        if record is not None:
-            return record
-        # On disk only: what its end is told of is known without the body.
-        return SendRecord(
-            status.seq,
-            status.id,
-            status.cls,
-            status.to,
-            bool(status.is_group),
-            b"",
-            status.accepted_ms,
-            batch=status.batch,
-            not_before_ms=status.not_before_ms,
-            expires_ms=status.expires_ms,
-            attempts=status.attempts,
-            is_uncertain=status.is_uncertain,
-            is_scheduled=is_scheduled,
-        )
 
     # -- another class
 
@@ -156,63 +117,83 @@ class Changes:
             return self._refusals.answer(self._refusals.store(error))
 
     async def reclass_batch(self, batch_id: str, priority: str | None) -> PushAnswer:
-        """Give all sends of a batch that wait another class, one after the other, and tell how many have it now."""
+        """Give all sends of a batch that wait another class, and tell how many have it now."""
         new = read_class(priority)
         if isinstance(new, str):
             return self._refusals.answer(self._refusals.invalid(new))
         counts = {"changed": 0, "under_way": 0, "no_room": 0, "ended_before": 0}
+        after_seq = 0
         try:
-            found = await self._store.find_batch(batch_id, 0, BATCH_MAX)
-            if not found.counts:
-                return self._no_batch(batch_id)
-            for one in found.sends:
+            while True:
                 async with self._changing:
-                    status = await self._store.find_send(one.id) if one.is_waiting else None
-                    refused = None if status is None else await self._reclass(status, new)
-                if status is None or not status.is_waiting:
-                    counts["ended_before"] += 1
-                elif refused is None:
-                    counts["changed"] += 1
-                else:
-                    counts["no_room" if refused.reason == "full" else "under_way"] += 1
+                    found = await self._store.find_batch(batch_id, after_seq, SLICE)
+                    if not found.counts:
+                        return self._no_batch(batch_id)
+                    await self._reclass_page(found.sends, new, counts)
+                if len(found.sends) < SLICE:
+                    break
+                after_seq = found.sends[-1].seq
         except StoreError as error:
             return self._refusals.answer(self._refusals.store(error))
         return PushAnswer(200, orjson.dumps({"batch_id": batch_id, **counts}))
+
+    async def _reclass_page(
+        self, statuses: Sequence[SendStatus], new: SendClass, counts: dict[str, int]
+    ) -> None:
+        waiting = [status for status in statuses if status.is_waiting]
+        counts["ended_before"] += len(statuses) - len(waiting)
+        counts["changed"] += sum(status.cls is new for status in waiting)
+        for cls in set(SendClass) - {new}:
+            of_class = [status for status in waiting if status.cls is cls]
+            scheduled = [status.seq for status in of_class if status.state == SCHEDULED]
+            counts["changed"] += len(await self._move_scheduled(scheduled, cls, new))
+            in_line = [status.seq for status in of_class if status.state != SCHEDULED]
+            fitting = in_line[: self._queue.moves.room(new)]
+            counts["no_room"] += len(in_line) - len(fitting)
+            changed = len(await self._move(fitting, cls, new))
+            counts["changed"] += changed
+            counts["under_way"] += len(fitting) - changed
 
     async def _reclass(self, status: SendStatus, new: SendClass) -> Refused | None:
         if not status.is_waiting:
             return self._refusals.too_late(f"the send is {status.state}")
         if status.cls is new:
             return None
-        if status.state == "scheduled":
-            await self._move_scheduled(status, new)
+        if status.state == SCHEDULED:
+            await self._move_scheduled([status.seq], status.cls, new)
             return None
-        if not self._queue.has_room_to_move(new):
+        if not self._queue.moves.room(new):
             return self._refusals.busy("full", f"as many {new.label} sends as fit are in memory")
-        return None if await self._move(status, new) else self._refusals.too_late("the send is under way")
+        moved = await self._move([status.seq], status.cls, new)
+        return None if moved else self._refusals.too_late("the send is under way")
 
-    async def _move(self, status: SendStatus, new: SendClass) -> bool:
-        seq = status.seq
-        self.release(seq, self._clock.now_ns())
-        try:
-            withdrawn = self._queue.withdraw(seq, status.cls)
-        except KeyError:
-            return False
-        moved = await self._store.reclass_send(seq, status.cls, new)
-        assert moved is not None, f"{status.id} waited in class {status.cls.label} and is not on disk there"
-        if withdrawn is not None:
-            moved.attempts = withdrawn.attempts
-            moved.is_uncertain = withdrawn.is_uncertain
-        self._queue.reinstate(moved)
-        return True
+    async def _move(self, seqs: Sequence[int], old: SendClass, new: SendClass) -> list[SendRecord]:
+        """Those that were moved; the others are under way."""
+        withdrawn = self._withdrawals.lift(seqs, old)
+        if not withdrawn:
+            return []
+        moved = await self._store.reclass_sends([*withdrawn], old, new)
+        missing = withdrawn.keys() - {record.seq for record in moved}
+        assert not missing, f"sends {missing} waited in class {old.label} and are not on disk there"
+        for record in moved:
+            before = withdrawn[record.seq]
+            if before is not None:
+                record.attempts = before.attempts
+                record.is_uncertain = before.is_uncertain
+            self._queue.moves.reinstate(record)
+        return moved
 
-    async def _move_scheduled(self, status: SendStatus, new: SendClass) -> None:
-        moved = await self._store.reclass_send(status.seq, status.cls, new, is_scheduled=True)
-        assert moved is not None, (
-            f"{status.id} was scheduled in class {status.cls.label} and is not on disk there"
+    async def _move_scheduled(self, seqs: Sequence[int], old: SendClass, new: SendClass) -> list[SendRecord]:
+        if not seqs:
+            return []
+        moved = await self._store.reclass_sends(seqs, old, new, is_scheduled=True)
+        assert len(moved) == len(seqs), (
+            f"of sends {seqs} some were scheduled in {old.label} and are not on disk there"
         )
-        self._queue.unschedule(msgspec.structs.replace(moved, cls=status.cls))
-        self._queue.schedule(moved)
+        for record in moved:
+            self._queue.unschedule(msgspec.structs.replace(record, cls=old))
+            self._queue.schedule(record)
+        return moved
 
     def _no_batch(self, batch_id: str) -> PushAnswer:
         return self._refusals.answer(self._refusals.not_found(f"no batch {batch_id!r}"))

@@ -5,6 +5,7 @@ from typing import Final
 
 import orjson
 
+from gateway.errors import StoreError
 from gateway.outbound.answers import PushAnswer, Refusals
 from gateway.store.protocol import SendStatus, Store
 
@@ -36,7 +37,10 @@ class Queries:
 
     async def find(self, send_id: str) -> PushAnswer:
         """The status of one send, and when what happened to it."""
-        status = await self.locate(send_id)
+        try:
+            status = await self.locate(send_id)
+        except StoreError as error:
+            return self._refusals.answer(self._refusals.store(error))
         if status is None:
             return self._refusals.answer(self._refusals.not_found(f"no send {send_id!r}"))
         receipts = self._receipts_of(status.node_id) if status.node_id else None
@@ -55,7 +59,10 @@ class Queries:
             return self._refusals.answer(self._refusals.invalid(details))
         if after and not (number.isascii() and number.isdigit() and len(number) <= 15):
             return self._refusals.answer(self._refusals.invalid("'after' must be the id of a send"))
-        found = await self._store.find_batch(batch_id, int(number or 0), int(limit_text))
+        try:
+            found = await self._store.find_batch(batch_id, int(number or 0), int(limit_text))
+        except StoreError as error:
+            return self._refusals.answer(self._refusals.store(error))
         if not found.counts:
             return self._refusals.answer(self._refusals.not_found(f"no batch {batch_id!r}"))
         body = {

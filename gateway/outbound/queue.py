@@ -17,6 +17,8 @@ def lane_of(record: SendRecord) -> tuple[SendClass, str]:
     return record.cls, record.to.lstrip("+")
 
 
+NEVER_MS: Final = (1 << 63) - 1
+
 STARTED_MAX: Final = 256
 """Of each class: what a campaign scheduled for one moment takes of memory then."""
 
@@ -37,6 +39,10 @@ class SendQueue(Backlog[SendRecord]):
         self._started_counts = [0] * len(SendClass)
         self.on_scheduled: Callable[[], None] = lambda: None
         """Called when there is a scheduled send more, or room to start some."""
+        self.expires_first_ms = 0
+        """No send expires before (wall clock); NEVER_MS: none does. Whoever has looked at the disk says so."""
+        self.on_expires_first: Callable[[], None] = lambda: None
+        """Called when one comes that expires before the others."""
 
     # -- scheduled
 
@@ -48,6 +54,7 @@ class SendQueue(Backlog[SendRecord]):
         """Count a scheduled send, which is on disk now."""
         self._scheduled[record.cls] += 1
         self.on_scheduled()
+        self._note_expiry(record)
 
     def unschedule(self, record: SendRecord) -> None:
         """A scheduled send has ended, or has another class."""
@@ -55,7 +62,7 @@ class SendQueue(Backlog[SendRecord]):
         assert self._scheduled[record.cls] >= 0, record.cls
 
     def start(self, record: SendRecord) -> None:
-        """A scheduled send is due, and the store has been asked to put it into line; `reinstate` it when it has."""
+        """A scheduled send is due, and the store has been asked to put it into line; `moves.reinstate` it when it has."""
         self.unschedule(record)
         self._started[record.seq] = record.cls
         self._started_counts[record.cls] += 1
@@ -91,12 +98,14 @@ class SendQueue(Backlog[SendRecord]):
         return waiting
 
     def announce(self, record: SendRecord) -> None:
-        super().announce(record)
+        """As `Moves.announce`."""
+        self.moves.announce(record)
         if record.seq >= self.first_new_seq:
             self._count(record, 1)
 
     def drop(self, record: SendRecord) -> None:
-        super().drop(record)
+        """As `Moves.drop`."""
+        self.moves.drop(record)
         self._finish(record)
         if record.seq >= self.first_new_seq:
             self._count(record, -1)
@@ -104,12 +113,18 @@ class SendQueue(Backlog[SendRecord]):
     def push(self, record: SendRecord) -> None:
         super().push(record)
         self._count(record, 1)
+        self._note_expiry(record)
 
     def settle(self, record: SendRecord) -> None:
         super().settle(record)
         self._finish(record)
         if record.seq >= self.first_new_seq:
             self._count(record, -1)
+
+    def _note_expiry(self, record: SendRecord) -> None:
+        if 0 < record.expires_ms < self.expires_first_ms:
+            self.expires_first_ms = record.expires_ms
+            self.on_expires_first()
 
     def _count(self, record: SendRecord, change: int) -> None:
         self._new += change

@@ -58,7 +58,7 @@ class Schedule:
             room = self._queue.room_to_start(cls)
             if room <= 0:
                 return None  # those that take it up tell when half of them have gone
-            if not self._queue.has_room_to_move(cls):
+            if not self._queue.moves.room(cls):
                 return now_ms + FULL_RETRY_MS
             found = await self._store.read_scheduled(cls, room)
             due = [record for record in found if record.not_before_ms <= now_ms]
@@ -73,4 +73,4 @@ class Schedule:
             self._queue.start(record)
         await self._store.start_sends(due)
         for record in due:
-            self._queue.reinstate(msgspec.structs.replace(record, is_scheduled=False))
+            self._queue.moves.reinstate(msgspec.structs.replace(record, is_scheduled=False))

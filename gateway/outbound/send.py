@@ -5,6 +5,7 @@ policy is `PARK`, it has failed. Then nothing may send it twice: that it goes is
 finds it so fails it. That commit (a few ms) stands between its grant and its request.
 """
 
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,9 @@ from gateway.store.backlog import Backlog
 from gateway.store.protocol import Change, Store
 
 log = logging.getLogger(__name__)
+
+LATE_NS: Final = 4 * NS_PER_MS
+"""After its grant a send may go so much later: the window allows for 5 ms (docs/decisions/0004-window-of-1005-ms.md)."""
 
 RETRY_MIN_MS: Final = 500
 RETRY_MAX_MS: Final = 60_000
@@ -81,6 +85,8 @@ class Sender:
         self._logged_in_for: set[int] = set()
         self._looked_up: set[int] = set()
         self._in_trouble: set[int] = set()
+        self._marked: dict[int, SendRecord] = {}
+        """Those of which the disk says that they go, which was too late for their moment."""
         self.under_way = 0
         self.effects = dict.fromkeys(Effect, 0)
         self.uncertain = 0
@@ -91,6 +97,7 @@ class Sender:
         """A send has ended: what was kept of it in memory goes."""
         for seqs in (self._logged_in_for, self._looked_up, self._in_trouble):
             seqs.discard(seq)
+        self._marked.pop(seq, None)
 
     async def log_in(self) -> None:
         """Get a token before anything is granted; sends pause when the node refuses."""
@@ -108,6 +115,7 @@ class Sender:
                 await self._send(record)
             finally:
                 self.under_way -= 1
+        await self._unmark()
 
     async def _send(self, record: SendRecord) -> None:
         if record.on_uncertain == OnUncertain.PARK and not await self._may_go(record):
@@ -185,17 +193,34 @@ class Sender:
         self._pacer.prefers_fresh = False
 
     async def _may_go(self, record: SendRecord) -> bool:
-        """Put on disk that a send goes that must not go twice. False: it has ended, or the disk has failed."""
+        """Put on disk that a send goes that must not go twice. False: it has ended, waits again, or the disk has failed."""
+        if self._marked.pop(record.seq, None) is not None:
+            return True
         if record.is_uncertain:
             self._pacer.front.refused(record, self._clock.now_ns())
             await self._fail(record, "uncertain: the gateway ended before the node's answer")
             return False
         tried = msgspec.structs.replace(record, attempts=record.attempts + 1, is_uncertain=True)
+        granted_ns = self._clock.now_ns()
         try:
             await self._store.submit(Change(sends_tried=[tried]))
         except StoreError:
             return False  # the send stays taken and on disk; the process is about to end
-        return True
+        now_ns = self._clock.now_ns()
+        if now_ns - granted_ns <= LATE_NS:
+            return True
+        # The number's second is another one than it was granted in: it asks again, and then goes at once.
+        self._marked[record.seq] = record
+        self._pacer.front.refused(record, now_ns)
+        self._backlog.defer(record, now_ns)
+        return False
+
+    async def _unmark(self) -> None:
+        """What is on disk as if it had gone, and has not: it waits for the next start."""
+        marked, self._marked = list(self._marked.values()), {}
+        if marked:
+            with contextlib.suppress(StoreError):  # then it counts as gone, which is the safe side
+                await self._store.submit(Change(sends_tried=marked))
 
     async def _put_off(self, record: SendRecord, due_ns: int, *, is_changed: bool = False) -> None:
         """Give a send back until `due_ns`; `is_changed`: what the store has of its attempts is no longer true."""

@@ -143,6 +143,7 @@ class Ladder:
         self._high_ns = now_ns
         """When the pressure was last too high to leave the rung, or the rung was entered."""
         self._treatments: tuple[Treatment, ...] = ()
+        self._would: tuple[Treatment, ...] = ()
         self._enter(Rung.FORWARD)
 
     def update(self, pressure: float, now_ns: int) -> bool:
@@ -168,7 +169,7 @@ class Ladder:
 
     def would(self, cls: ReceiptClass) -> Treatment:
         """What would be done to them if nothing ran dry."""
-        return max(self._policies.least(cls), self._pressed(cls))
+        return self._would[cls]
 
     def steps(self, cls: ReceiptClass) -> tuple[Treatment, ...]:
         """What pressure may do to receipts of a class, the least first."""
@@ -194,10 +195,12 @@ class Ladder:
         return self.rung is Rung.FORWARD
 
     def _enter(self, rung: Rung) -> None:
+        # Asked for each receipt, and changed a few times a minute.
         self.rung = rung
         self._treatments = tuple(
             max(self._policies.least(cls), self._done(cls, self._pressed(cls))) for cls in ReceiptClass
         )
+        self._would = tuple(max(self._policies.least(cls), self._pressed(cls)) for cls in ReceiptClass)
 
     def _pressed(self, cls: ReceiptClass) -> Treatment:
         """What pressure alone does to a class."""

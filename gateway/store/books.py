@@ -4,6 +4,7 @@
 the queues themselves, so the sum is a check of them and not an identity.
 """
 
+import functools
 from collections.abc import Iterable, Mapping
 
 from gateway.events import Kind, Outcome
@@ -37,9 +38,15 @@ class Books:
 
 def accepted_entries(counts: Iterable[tuple[Kind, int]]) -> list[BookEntry]:
     """Entries for items that are accepted."""
-    return [BookEntry(kind, None, count) for kind, count in counts]
+    return [_entry(kind, None, count) for kind, count in counts]
 
 
 def outcome_entries(counts: Iterable[tuple[Kind, int]], outcome: Outcome) -> list[BookEntry]:
     """Entries for items that end with `outcome`."""
-    return [BookEntry(kind, outcome, count) for kind, count in counts]
+    return [_entry(kind, outcome, count) for kind, count in counts]
+
+
+@functools.lru_cache(maxsize=4096)
+def _entry(kind: Kind, outcome: Outcome | None, count: int) -> BookEntry:
+    """Nearly all are one of a few, and none is ever changed."""
+    return BookEntry(kind, outcome, count)

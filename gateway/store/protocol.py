@@ -1,15 +1,34 @@
-"""What the gateway asks of a store, so that an engine for many machines can stand in SQLite's place."""
+"""What the gateway asks of a store, so that an engine for many machines can stand in SQLite's place.
+
+The order of the fields of what is stored is that of its form on disk (`change_codec.py`): new ones come last.
+"""
 
 import asyncio
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
+from gateway.errors import StoreError
 from gateway.events import InboundClass, InboundRecord, Kind, Outcome, SendClass, SendRecord, Side
 
+Place = tuple[int, int]
+"""Where a record waits: its class and its sequence number."""
 
-class BookEntry(msgspec.Struct, frozen=True):
+
+class Sync(enum.Enum):
+    """How far a change has got when it is said to be stored."""
+
+    FULL = "full"
+    """On disk: it survives a power cut."""
+    OS = "os"
+    """With the kernel: it survives the end of the process."""
+    OFF = "off"
+    """In memory alone: it survives nothing."""
+
+
+class BookEntry(msgspec.Struct, frozen=True, array_like=True):
     """`count` items of `kind` were accepted (`outcome` None), or ended so."""
 
     kind: Kind
@@ -17,7 +36,7 @@ class BookEntry(msgspec.Struct, frozen=True):
     count: int
 
 
-class Parked(msgspec.Struct, frozen=True):
+class Parked(msgspec.Struct, frozen=True, array_like=True):
     """A dead letter: a record that was given up, kept with its body for the operator, out of the queue."""
 
     record: InboundRecord | SendRecord
@@ -62,7 +81,7 @@ class ParkedCount(msgspec.Struct, frozen=True):
     oldest_ms: int
 
 
-class Settled(msgspec.Struct, frozen=True):
+class Settled(msgspec.Struct, frozen=True, array_like=True):
     """A send that ended: its row leaves the queue and its status can be asked for a while.
 
     One that FAILED becomes a dead letter too.
@@ -75,7 +94,7 @@ class Settled(msgspec.Struct, frozen=True):
     settled_ms: int
 
 
-class StoredKey(msgspec.Struct, frozen=True):
+class StoredKey(msgspec.Struct, frozen=True, array_like=True):
     """An `Idempotency-Key` that was used, and what the first request with it was told."""
 
     key: str
@@ -114,6 +133,8 @@ class Change(msgspec.Struct):
     """A few bytes by name, kept until they are written again: what a part must know after a restart."""
     on_commit: list[Callable[[], None]] = []
     """Run on the loop once the change is on disk, before anything that waits for it, in order of submission."""
+    on_failure: list[Callable[[StoreError], None]] = []
+    """Run on the loop when it can't be stored, with the reason: these, or those of `on_commit`."""
 
 
 class SendStatus(msgspec.Struct, frozen=True):
@@ -135,6 +156,8 @@ class SendStatus(msgspec.Struct, frozen=True):
     batch: str = ""
     not_before_ms: int = 0
     expires_ms: int = 0
+    mask: int = 0
+    """Which of its receipts are wanted; not known any more of one that has ended."""
 
     @property
     def seq(self) -> int:
@@ -199,14 +222,28 @@ class Recovered(msgspec.Struct):
     """Sends whose time has not come; they are not in `send_counts`."""
 
 
+def awaited(change: Change) -> asyncio.Future[None]:
+    """A future of what becomes of `change`, which is put after this."""
+    stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    change.on_commit.append(lambda: None if stored.done() else stored.set_result(None))
+    change.on_failure.append(lambda error: None if stored.done() else stored.set_exception(error))
+    return stored
+
+
 class Store(Protocol):
     """A durable home for records. One owner at a time; calls are made on the loop."""
 
     def next_seq(self) -> int:
         """A sequence number never given before in the life of the store."""
 
+    def put(self, change: Change, *, can_wait: bool = False) -> None:
+        """Queue `change` for the next group commit, which its own callbacks tell of.
+
+        `can_wait`: nobody is kept waiting by a few ms, in which it may share the commit of something else.
+        """
+
     def submit(self, change: Change) -> asyncio.Future[None]:
-        """Queue `change` for the next group commit. The future is done when it is on disk.
+        """As `put`, and a future that is done when it is on disk.
 
         Raises StoreError (from the future) when the disk failed; the store takes nothing more then.
         """
@@ -217,6 +254,12 @@ class Store(Protocol):
     async def read_sends(self, cls: SendClass, after_seq: int, limit: int) -> list[SendRecord]:
         """Waiting sends of a class with a higher sequence number, in order; fewer where they are large."""
 
+    async def find_inbound(self, places: Sequence[Place]) -> list[InboundRecord]:
+        """Those waiting records that are in these places, in the order of their numbers; fewer where they are large."""
+
+    async def find_sends(self, places: Sequence[Place]) -> list[SendRecord]:
+        """The same of sends; those whose time has not come are in none."""
+
     async def find_send(self, send_id: str) -> SendStatus | None:
         """The status of a send, while it is remembered."""
 
@@ -226,10 +269,13 @@ class Store(Protocol):
     async def find_batch(self, batch: str, after_seq: int, limit: int) -> BatchStatus:
         """The sends of a batch, and as a page those with a higher sequence number."""
 
-    async def reclass_send(
-        self, seq: int, old: SendClass, new: SendClass, *, is_scheduled: bool = False
-    ) -> SendRecord | None:
-        """Move a waiting send to another class, on disk, and return it; None when it does not wait in `old`."""
+    async def reclass_sends(
+        self, seqs: Sequence[int], old: SendClass, new: SendClass, *, is_scheduled: bool = False
+    ) -> list[SendRecord]:
+        """Move waiting sends to another class, all at once on disk, and return them; without those that don't wait in `old`."""
+
+    async def read_expiring(self, limit: int) -> list[SendStatus]:
+        """Waiting sends that have a time to live, scheduled ones too: those that expire first."""
 
     async def read_scheduled(self, cls: SendClass, limit: int) -> list[SendRecord]:
         """Scheduled sends of a class, those due first first; fewer where they are large."""

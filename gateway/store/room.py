@@ -19,6 +19,13 @@ LOOK_INTERVAL_NS: Final = 100 * NS_PER_MS
 """A look is a system call of 2 µs. What fills the reserve within this, 320 MB/s, fails a commit."""
 
 
+class EndlessRoom:
+    """Where nothing is on a disk: the operator's bound is the only one."""
+
+    def free_bytes(self) -> int:
+        return 1 << 62
+
+
 class DiskRoom:
     """Free bytes of the file system that a directory is on. Called on the loop."""
 

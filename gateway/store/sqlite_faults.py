@@ -1,5 +1,6 @@
 """What SQLite's errors mean for whoever must act, and a damaged file out of the way."""
 
+import errno
 import os
 import sqlite3
 import time
@@ -27,19 +28,21 @@ def store_error(path: Path, what: str, error: Exception) -> StoreError:
         return error
     code = getattr(error, "sqlite_errorcode", None)
     made = StoreError if code is None else _CLASSES.get(code & _PRIMARY, StoreError)
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        made = StoreFullError
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     return made(f"the store {path} {what}: {_REASONS.get(made, f'{error} ({name})')}")
 
 
 def set_aside(path: Path, error: StoreCorruptError) -> StoreCorruptError:
-    """Rename a damaged store and its log, whole, so that the next start makes a new one; the error that says so.
+    """Rename a damaged store and its logs, whole, so that the next start makes a new one; the error that says so.
 
     Nobody may have it open. It is called `.corrupt-TIME` then (UTC).
     """
     aside = path.with_name(f"{path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
     try:
-        # The log last: a log without its store is known for what it is (`is_log_alone`), a store without its log is not.
-        for suffix in ("", "-wal"):
+        # The logs last: a log without its store is known for what it is (`is_log_alone`), a store without its log is not.
+        for suffix in ("", "-redo", "-wal"):
             if os.path.lexists(f"{path}{suffix}"):
                 os.replace(f"{path}{suffix}", f"{aside}{suffix}")  # noqa: PTH105 - the names are strings here
         sync_directory(path.parent)
@@ -52,8 +55,8 @@ def set_aside(path: Path, error: StoreCorruptError) -> StoreCorruptError:
 
 
 def is_log_alone(path: Path) -> bool:
-    """Whether there is a log with changes and no store that they belong to: SQLite would delete it without a word."""
-    return _size(path) == 0 and _size(Path(f"{path}-wal")) > 0
+    """Whether there is a log and no store that it belongs to: SQLite would delete its own without a word."""
+    return _size(path) == 0 and any(_size(Path(f"{path}{suffix}")) for suffix in ("-redo", "-wal"))
 
 
 def _size(path: Path) -> int:

@@ -1,17 +1,22 @@
-"""One SQLite file, open and exclusively ours. Synchronous; used by one thread at a time.
+"""One SQLite file and its redo log, open and exclusively ours. Synchronous; used by one thread at a time.
 
-`sqlite_schema.py` has its tables, `sqlite_write.py` how changes become rows, `sqlite_read.py` how they come back,
-`sqlite_sends.py` what else is asked of sends.
+A commit goes into the log (`redo_log.py`), and with others into the tables later: `check_in`. What is read is read from the
+tables, so whoever reads checks in before. `sqlite_schema.py` has the tables, `sqlite_write.py` how changes become rows,
+`sqlite_read.py` how they come back, `sqlite_sends.py` what else is asked of sends.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from gateway.errors import StoreCorruptError, StoreError
 from gateway.events import InboundClass, InboundRecord, SendClass, SendRecord, Side
-from gateway.store import sqlite_parked, sqlite_read, sqlite_sends
+from gateway.store import reserve, sqlite_parked, sqlite_read, sqlite_sends
+from gateway.store.change_codec import Entry, decode, merge
 from gateway.store.protocol import (
     BatchStatus,
     Change,
@@ -19,19 +24,20 @@ from gateway.store.protocol import (
     Parked,
     ParkedCount,
     ParkedQuery,
+    Place,
     Recovered,
     SendStatus,
     StoredKey,
+    Sync,
 )
+from gateway.store.redo_log import NoLog, RedoLog
 from gateway.store.sqlite_faults import set_aside, store_error
 from gateway.store.sqlite_open import close_file, open_file
 from gateway.store.sqlite_schema import (
     SCHEDULED,
-    SEND_COLUMNS,
+    meta,
     pragma,
-    row_key,
     send_id,
-    send_of,
     transaction,
 )
 from gateway.store.sqlite_write import write
@@ -63,47 +69,139 @@ _FORGET_COUNTS: Final = "DELETE FROM waiting WHERE rows = 0"
 class SqliteFile:
     """What one thread can ask of the file."""
 
-    def __init__(self, directory: Path) -> None:
-        """Open or make `directory/gateway.sqlite3`.
+    def __init__(self, directory: Path, sync: Sync = Sync.FULL) -> None:
+        """Open or make `directory/gateway.sqlite3`, and bring what its log has into its tables.
 
-        Raises StoreBusyError when another process has it, StoreError when it can't be used.
+        Raises StoreBusyError when another process has it, StoreCorruptError when it was damaged and has been set aside,
+        StoreError when it can't be used.
         """
         self.path = directory / "gateway.sqlite3"
-        self._db, self.store_id, self.secret = open_file(self.path)
-        self._seen_upto = 0
+        self._db, self.store_id, self.secret = open_file(self.path, sync)
         self.parked_counts: Mapping[Side, ParkedCount] = {}
         """As of the last commit; replaced and never changed, so that another thread may look."""
         self.parked_dropped = 0
         """Dead letters that left to make room."""
+        self._logged: list[bytes] = []
+        """Encoded entries that are in the log and not in the tables."""
+        self._logged_ms = 0
+        """When the last of them was committed, wall clock."""
+        self._has_failed = False
+        self.check_ins = 0
+        """Transactions that brought what the log had into the tables."""
+        self._pages_bytes = 0
+        """Of the tables; 0: they have been changed since it was looked up."""
+        try:
+            self._seen_upto: int = self._db.execute("SELECT coalesce(max(upto), 0) FROM seen").fetchone()[0]
+            self._log = self._open_log(sync)
+        except Exception as error:
+            close_file(self._db)
+            failure = self.failure("can't be used", error)
+            if isinstance(failure, StoreCorruptError):
+                raise self.set_aside(failure) from error
+            raise failure from error
+
+    def _open_log(self, sync: Sync) -> RedoLog | NoLog:
+        if sync is Sync.OFF:
+            return NoLog()
+        applied = meta(self._db, "redo", 0)
+        log = self._log = RedoLog(self.path, self.store_id, self.secret, applied, syncs=sync is Sync.FULL)
+        try:
+            self._logged, self._logged_ms = log.recover()
+            if log.number != applied:
+                self._replay()
+            reserve.make(self.path)
+        except BaseException:
+            log.close()
+            raise
+        return log
+
+    def _replay(self) -> None:
+        """Bring what was found in the log into the tables."""
+        try:
+            self._write(self._decoded(), self._logged_ms)
+        except StoreError as error:
+            if isinstance(error.__cause__, (sqlite3.OperationalError, MemoryError)):
+                raise
+            # Not the disk's word, so each start would fail of it.
+            raise StoreCorruptError(f"what the log has contradicts the tables: {error}") from error
+
+    @property
+    def logged_bytes(self) -> int:
+        """What the log has that the tables have not."""
+        return self._log.used_bytes
+
+    def log(self, entries: Sequence[bytes], now_ms: int) -> None:
+        """Store encoded `entries` with one sync. Raises StoreError: then nobody knows whether they are stored.
+
+        Nothing may be stored after that: it could stand beyond what can't be read back.
+        """
+        if self._has_failed:
+            raise StoreError(f"the store {self.path} has failed before")
+        if not self._try_append(entries, now_ms):
+            self.check_in()
+            if not self._try_append(entries, now_ms):
+                self._write([decode(entry) for entry in entries], now_ms)  # more than a log holds
+                return
+        self._logged += entries
+        self._logged_ms = now_ms
+
+    def _try_append(self, entries: Sequence[bytes], now_ms: int) -> bool:
+        try:
+            return self._log.try_append(entries, now_ms)
+        except OSError as error:
+            self._has_failed = True
+            raise self.failure("could not commit", error) from error
+
+    def check_in(self) -> None:
+        """Bring what the log has into the tables, in one transaction. Raises StoreError; it is still in the log then."""
+        if self._logged:
+            self._write(self._decoded(), self._logged_ms)
 
     def apply(self, changes: Sequence[Change], now_ms: int) -> None:
-        """Store all `changes` in one transaction and one fsync. Raises StoreError; nothing is stored then."""
+        """Store `changes` in the tables, with what the log has. Raises StoreError; nothing is stored then."""
+        self._write([*self._decoded(), merge(changes)], now_ms)
+
+    def _decoded(self) -> list[Entry]:
+        try:
+            return [decode(entry) for entry in self._logged]
+        except msgspec.DecodeError as error:
+            raise StoreCorruptError(
+                f"the log of the store {self.path} has what is none of ours: {error}"
+            ) from error
+
+    def _write(self, entries: Sequence[Entry], now_ms: int) -> None:
+        """All that the log has, and what comes after it, into the tables."""
         try:
             with transaction(self._db):
-                self._seen_upto = write(self._db, changes, now_ms, self._seen_upto)
-        except sqlite3.Error as error:
+                seen_upto = write(self._db, entries, now_ms, self._seen_upto)
+                self._db.execute("REPLACE INTO meta VALUES ('redo', ?)", (self._log.number,))
+        except Exception as error:  # what SQLite can't take is an OverflowError, for one
+            self._has_failed = True
             raise self.failure("could not commit", error) from error
-        if any(map(sqlite_parked.touches, changes)):
+        # Not before: a stop up to here finds all of it in the log.
+        self._log.begin_anew()
+        self._logged = []
+        self._seen_upto = seen_upto
+        self.check_ins += 1
+        self._pages_bytes = 0
+        if any(map(sqlite_parked.touches, entries)):
             self.parked_counts = sqlite_parked.counts(self._db)
 
-    def reclass_send(
-        self, seq: int, old: SendClass, new: SendClass, *, is_scheduled: bool
-    ) -> SendRecord | None:
-        """Give a waiting send another class, in one transaction; None when it does not wait in `old`."""
+    def reclass_sends(
+        self, seqs: Sequence[int], old: SendClass, new: SendClass, *, is_scheduled: bool
+    ) -> list[SendRecord]:
+        """Give waiting sends another class, in one transaction; without those that don't wait in `old`."""
         offset = SCHEDULED * is_scheduled
-        old_key, new_key = row_key(old + offset, seq), row_key(new + offset, seq)
+        self._pages_bytes = 0
         try:
             with transaction(self._db):
-                moved = f"UPDATE send SET key = ? WHERE key = ? RETURNING {SEND_COLUMNS}"
-                rows = self._db.execute(moved, (new_key, old_key)).fetchall()
+                return sqlite_sends.reclass(self._db, self.store_id, seqs, old + offset, new + offset)
         except sqlite3.Error as error:
-            raise self.failure("could not move a send", error) from error
-        if not rows:
-            return None
-        return send_of(self.store_id, new_key, rows[0])
+            raise self.failure("could not move sends", error) from error
 
     def start_sends(self, records: Sequence[SendRecord]) -> None:
         """Move scheduled sends into the line of their class, in one transaction."""
+        self._pages_bytes = 0
         try:
             with transaction(self._db):
                 sqlite_sends.start_sends(self._db, records)
@@ -130,6 +228,7 @@ class SqliteFile:
                 dropped = self._db.execute(_FORGET_PARKED, (rows, limits.parked_max)).rowcount
         except sqlite3.Error as error:
             raise self.failure("could not be cleaned up", error) from error
+        self._pages_bytes = 0
         if dropped:
             self.parked_dropped += dropped
             self.parked_counts = sqlite_parked.counts(self._db)
@@ -141,7 +240,6 @@ class SqliteFile:
         `recent` goes back `recent_ms` from `now_ms` (wall clock).
         """
         try:
-            self._seen_upto = self._db.execute("SELECT coalesce(max(upto), 0) FROM seen").fetchone()[0]
             self.parked_counts = sqlite_parked.counts(self._db)
             return sqlite_read.recover(self._db, now_ms, recent_ms)
         except sqlite3.Error as error:
@@ -154,6 +252,14 @@ class SqliteFile:
     def read_sends(self, cls: SendClass, after_seq: int, limit: int) -> list[SendRecord]:
         """Waiting sends of a class, in order."""
         return sqlite_read.read_sends(self._db, self.store_id, cls, after_seq, limit)
+
+    def find_inbound(self, places: Sequence[Place]) -> list[InboundRecord]:
+        """Those waiting records that are in these places."""
+        return sqlite_read.find_inbound(self._db, places)
+
+    def find_sends(self, places: Sequence[Place]) -> list[SendRecord]:
+        """Those waiting sends that are in these places."""
+        return sqlite_read.find_sends(self._db, self.store_id, places)
 
     def find_send(self, send_id: str) -> SendStatus | None:
         """The status of a send, while it is remembered."""
@@ -171,6 +277,10 @@ class SqliteFile:
         """Scheduled sends of a class, those due first first."""
         return sqlite_sends.read_scheduled(self._db, self.store_id, cls, limit)
 
+    def read_expiring(self, limit: int) -> list[SendStatus]:
+        """Waiting sends with a time to live, those that expire first first."""
+        return sqlite_sends.read_expiring(self._db, self.store_id, limit)
+
     def find_keys(self, keys: Sequence[str]) -> list[StoredKey]:
         """Those of the keys that are remembered."""
         return sqlite_sends.find_keys(self._db, keys)
@@ -184,12 +294,21 @@ class SqliteFile:
         return send_id(self.store_id, seq)
 
     def used_bytes(self) -> int:
-        """Bytes of the pages in use; the write-ahead log comes on top, some megabytes at most."""
-        pages = pragma(self._db, "page_count") - pragma(self._db, "freelist_count")
-        return pages * pragma(self._db, "page_size")
+        """Bytes of the pages in use and of what the log has; SQLite's own log comes on top, some megabytes at most."""
+        if not self._pages_bytes:
+            pages = pragma(self._db, "page_count") - pragma(self._db, "freelist_count")
+            self._pages_bytes = pages * pragma(self._db, "page_size")
+        return self._pages_bytes + self.logged_bytes
 
     def close(self) -> None:
-        """Check the log into the file and let go of it."""
+        """Check the logs into the file and let go of it. After a failure they are left as they are, for the next start.
+
+        So they are when the disk fails now: nobody waits for it any more.
+        """
+        if not self._has_failed:
+            with contextlib.suppress(StoreError):
+                self.check_in()
+        self._log.close()
         close_file(self._db)
 
     def failure(self, what: str, error: Exception) -> StoreError:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateway.errors import StoreCorruptError, StoreError, StoreFullError
+from gateway.store import reserve
+from gateway.store.protocol import Sync
 from gateway.store.sqlite_faults import is_log_alone, set_aside, store_error, sync_directory
 from gateway.store.sqlite_schema import SCHEMA, SCHEMA_VERSION, meta, pragma, transaction
 
@@ -19,12 +21,16 @@ class OpenFile(NamedTuple):
     secret: bytes
 
 
-def open_file(path: Path) -> OpenFile:
-    """Open or make the store file `path` and its directory.
+def open_file(path: Path, sync: Sync) -> OpenFile:
+    """Open or make the store file `path` and its directory; nothing of the kind where `sync` is OFF.
 
     Raises StoreBusyError when another process has it, StoreCorruptError when it was damaged and has been set aside,
     and StoreError when it can't be used. A full disk is no reason not to open a store that there is.
     """
+    if sync is Sync.OFF:
+        db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        _make_tables(db)
+        return OpenFile(db, meta(db, "store_id"), meta(db, "secret"))
     try:
         _make_directory(path.parent)
         has_lost_store = is_log_alone(path)
@@ -64,25 +70,33 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
         # Before anything is written: it may be another program's, or a later version's.
         raise StoreError(f"the store {path} can't be used: it has format {version}, not {SCHEMA_VERSION}")
     db.execute("PRAGMA journal_mode=WAL")
+    # Whatever the log does: what comes after a transaction must not be on disk without it, or a send that was given another
+    # class and has ended would wait in the old one.
     db.execute("PRAGMA synchronous=FULL")
     db.execute("PRAGMA temp_store=MEMORY")
     if is_new:
-        with transaction(db):
-            for statement in SCHEMA.split(";\n"):
-                db.execute(statement)
-            values = [("store_id", secrets.token_hex(4)), ("secret", secrets.token_bytes(16))]
-            db.executemany("INSERT INTO meta VALUES (?, ?)", values)
-            db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        _make_tables(db)
         sync_directory(path.parent)
     else:
+        reserve.give_up_on_full_disk(path)
         _begin_log_anew(db, path)
 
 
-def _begin_log_anew(db: sqlite3.Connection, path: Path) -> None:
-    """Bring what the log has into the file, and let a new log begin with the first change.
+def _make_tables(db: sqlite3.Connection) -> None:
+    with transaction(db):
+        for statement in SCHEMA.split(";\n"):
+            db.execute(statement)
+        values = [("store_id", secrets.token_hex(4)), ("secret", secrets.token_bytes(16))]
+        db.executemany("INSERT INTO meta VALUES (?, ?)", values)
+        db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
-    The process before may have ended because an fsync failed: then the kernel shows us log pages that are not on disk,
-    and nothing that comes after them in the same log would survive a power cut.
+
+def _begin_log_anew(db: sqlite3.Connection, path: Path) -> None:
+    """Bring what SQLite's own log has into the file, and let that log begin anew.
+
+    The process before may have ended because its sync failed in a check-in: then the kernel shows us pages of a transaction
+    that are not on disk. The redo log, which still has all of it, is written over as soon as we believe them; and
+    nothing that comes after them in the same log would survive a power cut.
     """
     try:
         db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from gateway.events import InboundClass, InboundRecord, Outcome, SendClass, SendRecord, Side
+from gateway.store.change_codec import Entry
 from gateway.store.protocol import Change, Parked, ParkedCount, ParkedQuery
 from gateway.store.sqlite_schema import send_id
 
@@ -15,13 +16,13 @@ PAGE_MAX_BYTES: Final = 4 << 20
 """Of bodies and answers in one page; the row that reaches it is the last."""
 
 
-def touches(change: Change) -> bool:
+def touches(change: Change | Entry) -> bool:
     """Whether there are more or fewer dead letters by it."""
     return bool(change.parked or change.unparked) or any(map(_is_dead, change.settled))
 
 
-def new_rows(change: Change) -> Iterator[tuple[Any, ...]]:
-    """The rows that a change adds: what it parks, and the sends that failed by it."""
+def new_rows(change: Entry) -> Iterator[tuple[Any, ...]]:
+    """The rows that an entry adds: what it parks, and the sends that failed by it."""
     for parked in change.parked:
         yield _row(parked)
     for item in change.settled:

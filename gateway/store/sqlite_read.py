@@ -1,15 +1,18 @@
 """Rows back into what they stand for: what a start must know, and pages of what waits."""
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.events import InboundClass, InboundRecord, Kind, Outcome, SendClass, SendRecord, unpack_counts
-from gateway.store.protocol import BookEntry, RecentSends, Recovered
+from gateway.store.protocol import BookEntry, Place, RecentSends, Recovered
 from gateway.store.sqlite_schema import (
     ACCEPTED,
     NOTE_PREFIX,
     SCHEDULED,
     SEND_COLUMNS,
+    SEQ_MASK,
+    class_of,
     meta,
     row_key,
     send_of,
@@ -18,6 +21,8 @@ from gateway.store.sqlite_schema import (
 
 PAGE_MAX_BYTES: Final = 4 << 20
 """Of bodies in one page read back; the row that reaches it is the last."""
+
+_INBOUND: Final = "key, lane, body, counts, received_ms"
 
 RECENT_ROWS_MAX: Final = 200_000
 """Finished sends looked at, newest first, to tell who was written to lately: 270 s at 740 a second."""
@@ -79,11 +84,17 @@ def read_inbound(
     db: sqlite3.Connection, cls: InboundClass, after_seq: int, limit: int
 ) -> list[InboundRecord]:
     """Waiting records of a class, in order."""
-    rows = _read_class(db, "inbound", "key, lane, body, counts, received_ms", cls, after_seq, limit)
-    return [
-        InboundRecord(seq_of(key), cls, lane, body, counts, received_ms)
-        for key, lane, body, counts, received_ms in rows
-    ]
+    return [_inbound_of(row) for row in _read_class(db, "inbound", _INBOUND, cls, after_seq, limit)]
+
+
+def find_inbound(db: sqlite3.Connection, places: Sequence[Place]) -> list[InboundRecord]:
+    """Waiting records by their places, in order."""
+    return [_inbound_of(row) for row in _read_places(db, "inbound", _INBOUND, places)]
+
+
+def _inbound_of(row: Sequence[Any]) -> InboundRecord:
+    key, lane, body, counts, received_ms = row
+    return InboundRecord(seq_of(key), InboundClass(class_of(key)), lane, body, counts, received_ms)
 
 
 def read_sends(
@@ -94,13 +105,31 @@ def read_sends(
     return [send_of(store_id, key, row) for key, *row in rows]
 
 
+def find_sends(db: sqlite3.Connection, store_id: str, places: Sequence[Place]) -> list[SendRecord]:
+    """Waiting sends by their places, in order."""
+    rows = _read_places(db, "send", f"key, {SEND_COLUMNS}", places)
+    return [send_of(store_id, key, row) for key, *row in rows]
+
+
 def _read_class(
     db: sqlite3.Connection, table: str, columns: str, cls: int, after_seq: int, limit: int
 ) -> list[Any]:
     query = f"SELECT length(body), {columns} FROM {table} WHERE key > ? AND key < ? ORDER BY key LIMIT ?"
+    return _page(db.execute(query, (row_key(cls, after_seq), row_key(cls + 1, 0), limit)))
+
+
+def _read_places(db: sqlite3.Connection, table: str, columns: str, places: Sequence[Place]) -> list[Any]:
+    """Each by its key, so that it costs the same however much else waits."""
+    marks = ",".join("?" * len(places))
+    query = f"SELECT length(body), {columns} FROM {table} WHERE key IN ({marks}) ORDER BY key & {SEQ_MASK}"
+    return _page(db.execute(query, [row_key(*place) for place in places]))
+
+
+def _page(found: sqlite3.Cursor) -> list[Any]:
+    """Rows, but no more than a page holds."""
     rows: list[Any] = []
     page_bytes = 0
-    for body_bytes, *row in db.execute(query, (row_key(cls, after_seq), row_key(cls + 1, 0), limit)):
+    for body_bytes, *row in found:
         rows.append(row)
         page_bytes += body_bytes
         if page_bytes >= PAGE_MAX_BYTES:

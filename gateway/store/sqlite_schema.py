@@ -2,7 +2,7 @@
 
 Layout. A row key is `class << 48 | sequence`, so a class is a range of the table's own tree: reading back
 in order, deleting and inserting need no index. Sends whose time has not come are in ranges of their own (`SCHEDULED` is
-added to the class) with an index by time. `sent` keeps what is told of finished sends; its index by time serves
+added to the class) with an index by time; those with a time to live have one by its end. `sent` keeps what is told of finished sends; its index by time serves
 the start (who was written to just now) and the clean-up. `seen` has one
 row a commit with the fingerprints of its events, because a row an event would double the inserts; its key is
 the number of fingerprints ever stored, so "all but the newest N" is a range too.
@@ -26,6 +26,7 @@ from gateway.events import SendClass, SendRecord
 SCHEMA_VERSION: Final = 1
 CLASS_SHIFT: Final = 48
 """Sequence numbers stay below 2**48: at 10,000 records a second that is 892 years."""
+SEQ_MASK: Final = (1 << CLASS_SHIFT) - 1
 
 SCHEDULED: Final = 8
 """Added to the class in the row key of a send whose time has not come; above all classes."""
@@ -70,6 +71,7 @@ CREATE TABLE send (
     is_uncertain INTEGER NOT NULL
 );
 CREATE INDEX send_by_batch ON send (batch) WHERE batch != '';
+CREATE INDEX send_by_expiry ON send (expires_ms) WHERE expires_ms > 0;
 CREATE INDEX send_by_time ON send (key >> 48, not_before_ms) WHERE key >= 2251799813685248;
 CREATE TABLE sent (
     seq INTEGER PRIMARY KEY, cls INTEGER NOT NULL, recipient TEXT NOT NULL, accepted_ms INTEGER NOT NULL,
@@ -122,7 +124,12 @@ def send_key(record: SendRecord) -> int:
 
 def seq_of(key: int) -> int:
     """The sequence number in a row key."""
-    return key & ((1 << CLASS_SHIFT) - 1)
+    return key & SEQ_MASK
+
+
+def class_of(key: int) -> int:
+    """The class in a row key."""
+    return key >> CLASS_SHIFT
 
 
 def send_of(store_id: str, key: int, row: tuple[Any, ...]) -> SendRecord:

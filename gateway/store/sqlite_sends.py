@@ -24,7 +24,7 @@ _PLACES: Final = [cls + offset for offset in (0, SCHEDULED) for cls in SendClass
 _OUTCOME_STATES: Final = {outcome: outcome.label for outcome in Outcome} | {Outcome.DELIVERED: "sent"}
 
 _HEAD: Final = (
-    "key, recipient, is_group, accepted_ms, batch, not_before_ms, expires_ms, attempts, is_uncertain"
+    "key, recipient, is_group, accepted_ms, mask, batch, not_before_ms, expires_ms, attempts, is_uncertain"
 )
 _SENT: Final = (
     "seq, cls, recipient, accepted_ms, attempts, is_uncertain, outcome, node_id, reason, settled_ms, batch,"
@@ -87,7 +87,7 @@ def _ended(store_id: str, row: tuple[Any, ...]) -> SendStatus:
 
 
 def _waiting(store_id: str, row: tuple[Any, ...]) -> SendStatus:
-    key, to, is_group, accepted_ms, batch, not_before_ms, expires_ms, attempts, unsure = row
+    key, to, is_group, accepted_ms, mask, batch, not_before_ms, expires_ms, attempts, unsure = row
     place = key >> CLASS_SHIFT
     return SendStatus(
         send_id(store_id, seq_of(key)),
@@ -101,6 +101,7 @@ def _waiting(store_id: str, row: tuple[Any, ...]) -> SendStatus:
         batch=batch,
         not_before_ms=not_before_ms,
         expires_ms=expires_ms,
+        mask=mask,
     )
 
 
@@ -118,6 +119,29 @@ def read_scheduled(db: sqlite3.Connection, store_id: str, cls: SendClass, limit:
         if page_bytes >= PAGE_MAX_BYTES:
             break
     return found
+
+
+def read_expiring(db: sqlite3.Connection, store_id: str, limit: int) -> list[SendStatus]:
+    """Waiting sends with a time to live, those that expire first first."""
+    # The index has only those rows: as above.
+    query = f"SELECT {_HEAD} FROM send WHERE expires_ms > 0 ORDER BY expires_ms LIMIT ?"
+    return [_waiting(store_id, row) for row in db.execute(query, (limit,))]
+
+
+def reclass(
+    db: sqlite3.Connection, store_id: str, seqs: Sequence[int], old: int, new: int
+) -> list[SendRecord]:
+    """Move sends from one range of keys to another, and return them in order. Within a transaction."""
+    moved: list[SendRecord] = []
+    for at in range(0, len(seqs), _KEYS_CHUNK):
+        keys = [row_key(old, seq) for seq in seqs[at : at + _KEYS_CHUNK]]
+        query = f"""
+            UPDATE send SET key = key + ? WHERE key IN ({",".join("?" * len(keys))})
+            RETURNING key, {SEND_COLUMNS}
+        """
+        for key, *row in db.execute(query, ((new - old) << CLASS_SHIFT, *keys)):
+            moved.append(send_of(store_id, key, tuple(row)))
+    return sorted(moved, key=lambda record: record.seq)
 
 
 def start_sends(db: sqlite3.Connection, records: Iterable[SendRecord]) -> None:

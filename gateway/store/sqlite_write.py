@@ -1,4 +1,4 @@
-"""Changes into rows, by few and large statements. Called within a transaction.
+"""Entries of the log into rows, by few and large statements. Called within a transaction.
 
 Cost. A thread that runs Python between statements pays for the GIL at each; one statement with many rows
 pays once. So rows go in by chunks of 1, 4, 16 or 64, four shapes that the statement cache holds.
@@ -9,97 +9,87 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from gateway.events import InboundRecord, SendRecord
-from gateway.store.protocol import BookEntry, Change, Settled
+from gateway.store.change_codec import Entry
+from gateway.store.protocol import Settled
 from gateway.store.sqlite_parked import new_rows
-from gateway.store.sqlite_schema import ACCEPTED, NOTE_PREFIX, meta, row_key, send_key
+from gateway.store.sqlite_schema import NOTE_PREFIX, meta, row_key, send_key
 
 _CHUNKS: Final = (64, 16, 4, 1)
 
 
-def write(db: sqlite3.Connection, changes: Sequence[Change], now_ms: int, seen_upto: int) -> int:
-    """Write all `changes`; `seen_upto` is the number of fingerprints stored before, the answer that after."""
-    given = [record.seq for change in changes for record in change.inbound]
-    given += [record.seq for change in changes for record in change.sends]
+def write(db: sqlite3.Connection, entries: Sequence[Entry], now_ms: int, seen_upto: int) -> int:
+    """Write all `entries`; `seen_upto` is the number of fingerprints stored before, the answer that after."""
+    given = [record.seq for entry in entries for record in entry.inbound]
+    given += [record.seq for entry in entries for record in entry.sends]
     if given:
         # Rows leave; the highest number given must stay, or an id would be given twice.
         db.execute("REPLACE INTO meta VALUES ('seq', ?)", (max(*given, meta(db, "seq", 0)),))
-    _insert(
-        db,
-        "INSERT INTO inbound VALUES",
-        [_inbound_row(record) for change in changes for record in change.inbound],
-    )
-    fingerprints = b"".join(change.fingerprints for change in changes)
+    _write_inbound(db, entries)
+    fingerprints = b"".join(entry.fingerprints for entry in entries)
     if fingerprints:
         seen_upto += len(fingerprints) // 8
         _insert(db, "INSERT INTO seen VALUES", [(seen_upto, now_ms, fingerprints)])
-    _insert(db, "INSERT INTO parked VALUES", [row for change in changes for row in new_rows(change)])
-    _delete(db, "DELETE FROM parked WHERE seq IN", [seq for change in changes for seq in change.unparked])
-    _delete(
-        db,
-        "DELETE FROM inbound WHERE key IN",
-        [row_key(record.cls, record.seq) for change in changes for record in change.inbound_done]
-        + [row_key(parked.record.cls, parked.record.seq) for change in changes for parked in change.parked],
-    )
-    _insert(
-        db,
-        "INSERT INTO send VALUES",
-        [_send_row(record) for change in changes for record in change.sends],
-    )
-    db.executemany(
-        "UPDATE send SET attempts = ?, is_uncertain = ? WHERE key = ?",
-        [
-            (record.attempts, record.is_uncertain, send_key(record))
-            for change in changes
-            for record in change.sends_tried
-        ],
-    )
-    _insert(
-        db,
-        "INSERT INTO sent VALUES",
-        [_settled_row(settled) for change in changes for settled in change.settled],
-    )
-    _delete(
-        db,
-        "DELETE FROM send WHERE key IN",
-        [send_key(item.record) for change in changes for item in change.settled],
-    )
+    _insert(db, "INSERT INTO parked VALUES", [row for entry in entries for row in new_rows(entry)])
+    _delete(db, "DELETE FROM parked WHERE seq IN", [seq for entry in entries for seq in entry.unparked])
+    _write_sends(db, entries)
     _insert(
         db,
         "REPLACE INTO used_key VALUES",
-        [
-            (None, used.key, used.digest, used.answer, used.at_ms)
-            for change in changes
-            for used in change.keys
-        ],
+        [(None, used.key, used.digest, used.answer, used.at_ms) for entry in entries for used in entry.keys],
     )
-    _write_ledger(db, changes)
-    _enter_books(db, (entry for change in changes for entry in change.books))
-    notes = {name: note for change in changes for name, note in change.notes.items()}
+    _write_ledger(db, entries)
+    _enter_books(db, (line for entry in entries for line in entry.books))
+    notes = {name: note for entry in entries for name, note in entry.notes.items()}
     _insert(db, "REPLACE INTO meta VALUES", [(f"{NOTE_PREFIX}{name}", note) for name, note in notes.items()])
     return seen_upto
 
 
-def _write_ledger(db: sqlite3.Connection, changes: Sequence[Change]) -> None:
+def _write_inbound(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+    """What came and ended within the entries touches no table."""
+    ended = {key for entry in entries for key in entry.done}
+    ended.update(row_key(item.record.cls, item.record.seq) for entry in entries for item in entry.parked)
+    rows = [_inbound_row(record) for entry in entries for record in entry.inbound]
+    _insert(db, "INSERT INTO inbound VALUES", [row for row in rows if row[0] not in ended])
+    ended.difference_update(row[0] for row in rows)
+    _delete(db, "DELETE FROM inbound WHERE key IN", sorted(ended))
+
+
+def _write_sends(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+    """As those that come in; what is told of the ended ones stays."""
+    settled = [item for entry in entries for item in entry.settled]
+    ended = {send_key(item.record) for item in settled}
+    rows = [_send_row(record) for entry in entries for record in entry.sends]
+    _insert(db, "INSERT INTO send VALUES", [row for row in rows if row[0] not in ended])
+    ended.difference_update(row[0] for row in rows)
+    tried = [record for entry in entries for record in entry.sends_tried]
+    if tried:
+        db.executemany(
+            "UPDATE send SET attempts = ?, is_uncertain = ? WHERE key = ?",
+            [(record.attempts, record.is_uncertain, send_key(record)) for record in tried],
+        )
+    _insert(db, "INSERT INTO sent VALUES", [_settled_row(item) for item in settled])
+    _delete(db, "DELETE FROM send WHERE key IN", sorted(ended))
+
+
+def _write_ledger(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Log items in order; a checkpoint has all that was logged before it."""
     items: list[bytes] = []
-    for change in changes:
-        if change.ledger_pages is not None:
+    for entry in entries:
+        if entry.ledger_pages is not None:
             items.clear()
             db.execute("DELETE FROM ledger_log")
-            if change.ledger_resets:
+            if entry.ledger_resets:
                 db.execute("DELETE FROM ledger_page")
-            _insert(db, "REPLACE INTO ledger_page VALUES", [(*page,) for page in change.ledger_pages])
-        if change.ledger_items:
-            items.append(change.ledger_items)
-    if items:
-        db.execute("INSERT INTO ledger_log VALUES (NULL, ?)", (b"".join(items),))
+            _insert(db, "REPLACE INTO ledger_page VALUES", [*entry.ledger_pages.items()])
+        items.append(entry.ledger_items)
+    if joined := b"".join(items):
+        db.execute("INSERT INTO ledger_log VALUES (NULL, ?)", (joined,))
 
 
-def _enter_books(db: sqlite3.Connection, entries: Iterable[BookEntry]) -> None:
+def _enter_books(db: sqlite3.Connection, lines: Iterable[tuple[int, int, int]]) -> None:
     totals: dict[tuple[int, int], int] = {}
-    for entry in entries:
-        place = (entry.kind, ACCEPTED if entry.outcome is None else entry.outcome)
-        totals[place] = totals.get(place, 0) + entry.count
+    for kind, outcome, count in lines:
+        totals[kind, outcome] = totals.get((kind, outcome), 0) + count
     for (kind, outcome), count in totals.items():
         db.execute(
             "INSERT INTO book VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",

@@ -31,6 +31,13 @@ class BacklogModel:
                 return self.fresh[cls][0]
         return None
 
+    def next_fresh(self, allowed: int) -> InboundRecord | None:
+        """The same of those that nobody has taken yet."""
+        for cls, fresh in enumerate(self.fresh):
+            if fresh and allowed >> cls & 1 and not self.is_closed(cls):
+                return fresh[0]
+        return None
+
     def is_closed(self, cls: int) -> bool:
         """Whether so much of a class is taken or delayed that nothing fresh of it may be."""
         aside = [*self.taken, *(record for delayed in self.delayed for _, record in delayed)]

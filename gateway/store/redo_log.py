@@ -1,0 +1,233 @@
+"""What was committed and is not in the tables yet: a file of fixed size that is written from its beginning, again and again.
+
+A group commit is one frame: one call that writes and syncs, whatever it changes, where the tables would cost a statement for
+each of them and a tree to look through. When some have come together they go into the tables at once (`sqlite_file.py`),
+and the log begins anew; what was accepted and delivered in between never touches a table.
+
+Frames are numbered without end, and the tables know the last number that is in them. At a start the frames that follow it
+are read back: the first one that is not whole was being written when the process or the machine stopped, and nobody was
+told that it is on disk. One that is not whole *before* a whole one was damaged since, and that is said; unless they were
+left to the kernel (`Sync.OS`), which writes them in any order. A number that was ever seen in a frame is never given again.
+
+    file   = magic (8), store id (8), zeros up to 4096, frames
+    frame  = magic (4), length (4), number (8), time (8), CRC-32 of all that and the payload (4), payload
+    payload: entries as `change_codec.py` writes them, each after its length (4)
+
+Numbers are little-endian; the time is the commit's, wall clock in ms. The CRC begins with the store's secret, so that no body
+can have a frame in it that looks like one of ours.
+"""
+
+import logging
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from gateway.errors import StoreCorruptError
+from gateway.store.sqlite_faults import sync_directory
+
+SUFFIX: Final = "-redo"
+
+LOG_BYTES: Final = 4 << 20
+"""Allocated when the store is made: a commit needs no new block of the file system, and room on a full disk."""
+
+FIRST: Final = 4096
+"""Where the frames begin: no sector of the header is written again with them."""
+
+_FILE_MAGIC: Final = b"wa-redo1"
+_MAGIC_START: Final = b"\xf7rd"
+_SYNCED: Final = _MAGIC_START + b"s"
+_UNSYNCED: Final = _MAGIC_START + b"k"
+"""Left to the kernel."""
+_FIELDS: Final = struct.Struct("<4sIQQ")
+_LENGTH: Final = struct.Struct("<I")
+_CHECKSUM: Final = struct.Struct("<I")
+_HEAD_BYTES: Final = _FIELDS.size + _CHECKSUM.size
+
+log = logging.getLogger(__name__)
+
+
+class RedoLog:
+    """The open log of one store. Used by one thread at a time; raises OSError when the disk does."""
+
+    def __init__(
+        self, store_path: Path, store_id: str, secret: bytes, applied: int, *, syncs: bool = True
+    ) -> None:
+        """Open or make the log beside the store `store_path`, which is ours and has everything up to frame `applied`.
+
+        Without `syncs` a frame is with the kernel when `try_append` returns, and no further.
+        Raises OSError, and StoreCorruptError where the log is not that of this store.
+        """
+        self.path = Path(f"{store_path}{SUFFIX}")
+        self._header = _FILE_MAGIC + store_id.encode()
+        self._seed = zlib.crc32(secret)
+        self._magic = _SYNCED if syncs else _UNSYNCED
+        self._flags = os.RWF_DSYNC if syncs else 0
+        self._number = applied
+        """Of the last frame."""
+        self._end = FIRST
+        self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._begin()
+        except BaseException:
+            os.close(self._handle)
+            raise
+
+    def _begin(self) -> None:
+        content = _read(self._handle)
+        header = content[: len(self._header)]
+        if header != self._header:
+            # Made and not written to the end is a part of ours. Anything else may have what was committed.
+            if not self._header.startswith(header.rstrip(b"\0")) or self._later_frames(content):
+                raise StoreCorruptError(f"{self.path} is not the log of this store")
+            if self._number and not content:
+                log.warning("the store had no log: if %s was lost, so is what it had", self.path)
+            _allocate(self._handle)
+        # The process before may have ended because this sync failed; the kernel would show us what is not on disk.
+        _write(self._handle, self._header, 0)
+        os.fsync(self._handle)
+        sync_directory(self.path.parent)
+
+    @property
+    def number(self) -> int:
+        """Of the last frame."""
+        return self._number
+
+    @property
+    def used_bytes(self) -> int:
+        """Of the frames since `begin_anew`."""
+        return self._end - FIRST
+
+    def try_append(self, entries: Sequence[bytes], now_ms: int) -> bool:
+        """Put encoded entries on disk as one frame, if there is room. After an OSError nobody knows whether they are."""
+        parts: list[bytes] = []
+        for entry in entries:
+            parts += (_LENGTH.pack(len(entry)), entry)
+        payload = b"".join(parts)
+        if self._end + _HEAD_BYTES + len(payload) > LOG_BYTES:
+            return False
+        number = self._number + 1
+        fields = _FIELDS.pack(self._magic, len(payload), number, now_ms)
+        checksum = _CHECKSUM.pack(zlib.crc32(payload, zlib.crc32(fields, self._seed)))
+        frame = b"".join((fields, checksum, payload))
+        _write(self._handle, frame, self._end, self._flags)
+        self._number = number
+        self._end += len(frame)
+        return True
+
+    def begin_anew(self) -> None:
+        """Everything in it is in the tables, on disk."""
+        self._end = FIRST
+
+    def recover(self) -> tuple[list[bytes], int]:
+        """The encoded entries that are not in the tables, in order, and when the last was committed.
+
+        New frames come after them. Raises StoreCorruptError where a frame was damaged after it had been written.
+        """
+        content = _read(self._handle)
+        entries: list[bytes] = []
+        committed_ms = 0
+        while (frame := self._frame_at(content, self._end)) is not None and frame.number == self._number + 1:
+            entries += _entries_in(frame.payload)
+            self._number, committed_ms = frame.number, frame.at_ms
+            self._end = frame.end
+        if later := self._later_frames(content, self._end):
+            if any(frame.is_synced for frame in later):
+                raise StoreCorruptError(f"{self.path} is damaged: frame {self._number + 1} is not whole")
+            log.warning(
+                "the last commits were not on disk: %d of them are here in part and dropped", len(later)
+            )
+            self._number = max(frame.number for frame in later)
+        return entries, committed_ms
+
+    def _frame_at(self, content: bytes, at: int) -> "_Frame | None":
+        """The whole frame that begins at `at`, if there is one."""
+        begin = at + _HEAD_BYTES
+        if begin > len(content):
+            return None
+        magic, length, number, at_ms = _FIELDS.unpack_from(content, at)
+        if magic not in {_SYNCED, _UNSYNCED} or begin + length > len(content):
+            return None
+        payload = content[begin : begin + length]
+        (checksum,) = _CHECKSUM.unpack_from(content, at + _FIELDS.size)
+        if zlib.crc32(payload, zlib.crc32(content[at : at + _FIELDS.size], self._seed)) != checksum:
+            return None
+        return _Frame(number, at_ms, payload, begin + length, magic == _SYNCED)
+
+    def _later_frames(self, content: bytes, at: int = 0) -> "list[_Frame]":
+        """Whole frames from `at` on that are later than the last one; those of earlier rounds are not."""
+        found: list[_Frame] = []
+        while (at := content.find(_MAGIC_START, at)) >= 0:
+            frame = self._frame_at(content, at)
+            if frame is not None and frame.number > self._number:
+                found.append(frame)
+            at += 1
+        return found
+
+    def close(self) -> None:
+        """Let go of the file. Idempotent."""
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
+
+
+class _Frame(NamedTuple):
+    number: int
+    at_ms: int
+    payload: bytes
+    end: int
+    is_synced: bool
+
+
+def _allocate(handle: int) -> None:
+    try:
+        os.posix_fallocate(handle, 0, LOG_BYTES)
+    except OSError:
+        # It grows as it is needed then; a file system that can't allocate ahead is slower, not unsafe.
+        os.ftruncate(handle, 0)
+
+
+def _write(handle: int, data: bytes, at: int, flags: int = 0) -> None:
+    # With RWF_DSYNC one call writes and syncs: the lock of the interpreter is asked for once and not twice.
+    written = os.pwritev(handle, (data,), at, flags)
+    while written < len(data):
+        written += os.pwritev(handle, (data[written:],), at + written, flags)
+
+
+def _read(handle: int) -> bytes:
+    parts: list[bytes] = []
+    at = 0
+    while part := os.pread(handle, LOG_BYTES, at):
+        parts.append(part)
+        at += len(part)
+    return b"".join(parts)
+
+
+def _entries_in(payload: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(payload):
+        (length,) = _LENGTH.unpack_from(payload, at)
+        at += _LENGTH.size
+        yield payload[at : at + length]
+        at += length
+
+
+class NoLog:
+    """In place of a log where nothing is to survive: a commit is done when it is asked for."""
+
+    number = 0
+
+    def __init__(self) -> None:
+        self.used_bytes = 0
+
+    def try_append(self, entries: Sequence[bytes], _now_ms: int) -> bool:
+        self.used_bytes += sum(map(len, entries))
+        return True
+
+    def begin_anew(self) -> None:
+        self.used_bytes = 0
+
+    def close(self) -> None:
+        pass
