@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NATIVE := $(wildcard gateway/_fast/*.pyx gateway/_fast/*.pxd)
 STAMPS := $(VENV)/stamps
 
-.PHONY: run test test-slow build bench bench-short lint types fmt ci clean annotate preflight
+.PHONY: run test test-slow build bench bench-quick bench-long bench-check lint types fmt ci clean annotate preflight
 
 run: build ## play the main job on a simulated node and backend
 	$(BIN)/wa-gateway demo
@@ -18,17 +18,17 @@ test-slow: build $(STAMPS)/dev
 
 build: $(STAMPS)/build
 
-bench: build $(STAMPS)/dev ## all benchmarks; about 15 minutes
-	$(BIN)/python bench/micro/decision.py
-	$(BIN)/python bench/macro/webhook_to_backend.py
-	$(BIN)/python bench/macro/pacing.py --node
-	$(BIN)/python bench/macro/pacing_study.py
-	$(BIN)/python bench/macro/idle.py
+bench: build $(STAMPS)/dev ## gateway and peers in one run, tables and plots made anew; about 15 minutes
+	$(BIN)/python bench/run.py
 
-bench-short: build $(STAMPS)/dev ## the same in about three minutes, with wider ranges
-	$(BIN)/python bench/micro/decision.py
-	$(BIN)/python bench/macro/webhook_to_backend.py --events 3000 --rounds 3
-	$(BIN)/python bench/macro/pacing.py --seconds 3
+bench-quick: build $(STAMPS)/dev ## the same in about four minutes, with wider ranges; changes no file
+	$(BIN)/python bench/run.py --quick
+
+bench-long: build $(STAMPS)/dev ## storms, goodput, memory of receipts, all rates of pacing, the studies; over an hour
+	$(BIN)/python bench/run.py --long
+
+bench-check: build $(STAMPS)/dev ## instructions of the hot path against those kept; half a minute, needs valgrind
+	$(BIN)/python bench/instructions.py
 
 lint: $(STAMPS)/dev
 	$(BIN)/ruff check .

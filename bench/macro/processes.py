@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-READY_S: Final = 15.0
+READY_S: Final = 60.0
 """Longest wait for `/readyz`: bind, replay, ready."""
 STOP_S: Final = 20.0
 
@@ -27,15 +27,23 @@ def free_port() -> int:
 class ServerProcess:
     """A child with `variables` as its only GATEWAY_ ones, until the `with` ends; log and store are in `directory`.
 
-    `core` -1 pins it nowhere.
+    `core` -1 pins it nowhere. `speaks_http` False: it is ready as soon as it takes connections.
     """
 
     def __init__(
-        self, directory: Path, command: list[str], variables: Mapping[str, str], ready_port: int, core: int
+        self,
+        directory: Path,
+        command: list[str],
+        variables: Mapping[str, str],
+        ready_port: int,
+        core: int,
+        *,
+        speaks_http: bool = True,
     ) -> None:
         self._directory = directory
         self._log = directory / "log"
-        self._ready_url = f"http://127.0.0.1:{ready_port}/readyz"
+        self._ready_port = ready_port
+        self._ready_url = f"http://127.0.0.1:{ready_port}/readyz" if speaks_http else ""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -80,7 +88,7 @@ class ServerProcess:
         self.stop()
 
     def wait_ready(self) -> Self:
-        """Wait until it is ready. RuntimeError with the end of its log, and it is stopped, when that takes 15 s."""
+        """Wait until it is ready. RuntimeError with the end of its log, and it is stopped, when that takes a minute."""
         for _ in range(int(READY_S / 0.02)):
             if self._process.poll() is not None:
                 break
@@ -90,11 +98,14 @@ class ServerProcess:
         log, status = self.log_tail(), self._process.poll()
         self.stop()
         raise RuntimeError(
-            f"not ready after {READY_S:.0f} s, exit status {status}; the end of its log:\n{log}"
+            f"not ready within {READY_S:.0f} s, exit status {status}; the end of its log:\n{log}"
         )
 
     def _is_ready(self) -> bool:
         try:
+            if not self._ready_url:
+                socket.create_connection(("127.0.0.1", self._ready_port), timeout=1).close()
+                return True
             with urllib.request.urlopen(self._ready_url, timeout=1) as answer:
                 return bool(answer.status == 200)
         except OSError:
@@ -114,7 +125,7 @@ class ServerProcess:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-5:])
 
     def cpu_ns(self) -> int:
-        """Time on a CPU so far, all threads, to the nanosecond.
+        """Time on a CPU so far, all threads, and those of its workers, to the nanosecond.
 
         `/proc/PID/schedstat` knows the first thread only, so the threads are summed; one that ends takes its
         part with it. `/proc/PID/stat` has all of them in ticks of 10 ms: too coarse for an idle process.
@@ -156,5 +167,17 @@ class ServerProcess:
     def threads(self) -> int:
         return len(self._tasks("stat"))
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def _tasks(self, file: str) -> list[Path]:
-        return sorted(Path(f"/proc/{self._process.pid}/task").glob(f"*/{file}"))
+        """Of all threads, and of the processes it has started: nginx works in one."""
+        found: list[Path] = []
+        pids = [self._process.pid]
+        for pid in pids:
+            tasks = sorted(Path(f"/proc/{pid}/task").iterdir())
+            for task in tasks:
+                pids += map(int, (task / "children").read_text().split())
+            found += [task / file for task in tasks]
+        return found

@@ -4,9 +4,15 @@ import argparse
 import json
 import os
 import platform
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
 from typing import Any
 
 
@@ -63,3 +69,41 @@ def percentile(ordered: list[float], percent: float) -> float:
     """Nearest rank: the smallest value that `percent` of all do not exceed."""
     assert ordered, "no values"
     return ordered[max(0, -(-int(len(ordered) * percent) // 100) - 1)]
+
+
+def target(
+    what: str, value: float | None, bound: float, unit: str, *, at_least: bool = False
+) -> dict[str, Any]:
+    """A target and what was measured, None: not measured here. `report.py` makes the README's table of these."""
+    is_met = None if value is None else (value >= bound if at_least else value <= bound)
+    measured = None if value is None else round(value, 3)
+    return {
+        "what": what,
+        "value": measured,
+        "bound": bound,
+        "unit": unit,
+        "at_least": at_least,
+        "is_met": is_met,
+    }
+
+
+def show_target(row: dict[str, Any]) -> str:
+    """One line of a table."""
+    verdict = {True: "met   ", False: "MISSED", None: "  -   "}[row["is_met"]]
+    measured = "not measured" if row["value"] is None else f"{row['value']:,.3g} {row['unit']}"
+    return f"{verdict} {row['what']}: {measured}, {'at least' if row['at_least'] else 'at most'} {row['bound']:g}"
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A directory that goes away, however we end; SIGTERM ends us as Ctrl-C does, so that servers are stopped."""
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        sys.exit(143)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with TemporaryDirectory(prefix="wa-gateway-bench-") as made:
+            yield Path(made)
+    finally:
+        signal.signal(signal.SIGTERM, before)

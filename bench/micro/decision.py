@@ -9,18 +9,15 @@ pyrate-limiter), or hold at most a thousand entries (limits, which shifts all of
 import argparse
 import asyncio
 import json
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import repeat
 from pathlib import Path
 from typing import Any, Final
 
+import compare
 from aiolimiter import AsyncLimiter
 from limits import RateLimitItemPerDay
 from limits.storage import MemoryStorage
@@ -231,26 +228,10 @@ def measure(rounds: int, count: int) -> dict[str, list[float]]:
     return taken
 
 
-def about() -> dict[str, Any]:
-    """Where and when; the macro benchmarks have the same in `record.py`."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "?")
-    kernel = ".".join(platform.release().split(".")[:2])
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{model}, {len(os.sched_getaffinity(0))} cores, Linux {kernel}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "versions": {name: version(name) for name in PACKAGES},
-        "load_1min_at_start": round(os.getloadavg()[0], 2),
-    }
-
-
 def report(result: dict[str, Any]) -> str:
     """The table people read."""
-    packages = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     lines = [
-        f"{result['date']}; {result['machine']}; {result['python']}; {packages}",
-        f"{result['rounds']} rounds of {result['count']} decisions; load {result['load_1min_at_start']}",
+        compare.headline(result, "decisions"),
         f"{'ns a decision':42}{'median':>9}{'range':>16}{'ratio':>8}",
     ]
     medians = {name: statistics.median(values) for name, values in result["ns"].items()}
@@ -276,7 +257,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.rounds < 1 or options.count < 1:
         sys.exit("--rounds and --count must be at least 1")
-    head = {**about(), "rounds": options.rounds, "count": options.count, "tps": TPS}
+    head = {**compare.about(PACKAGES), "rounds": options.rounds, "count": options.count, "tps": TPS}
     result = {**head, "ns": measure(options.rounds, options.count)}
     print(report(result))
     if options.json:

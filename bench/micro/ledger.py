@@ -7,8 +7,6 @@ time. The bytes are those of table, keys, objects and numbers, as `tracemalloc` 
 
 import argparse
 import json
-import os
-import platform
 import random
 import statistics
 import sys
@@ -17,9 +15,10 @@ import tracemalloc
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+
+import compare
 
 from gateway._fast.ledger import DELIVERED, READ, SENT, ReceiptLedger, pack_record
 
@@ -177,24 +176,10 @@ def bytes_a_message(messages: int, rng: random.Random) -> dict[str, float]:
     }
 
 
-def about() -> dict[str, Any]:
-    """Where and when; the macro benchmarks have the same in `record.py`."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "?")
-    kernel = ".".join(platform.release().split(".")[:2])
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{model}, {len(os.sched_getaffinity(0))} cores, Linux {kernel}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "load_1min_at_start": round(os.getloadavg()[0], 2),
-    }
-
-
 def report(result: dict[str, Any]) -> str:
     """The table people read."""
     lines = [
-        f"{result['date']}; {result['machine']}; {result['python']}; load {result['load_1min_at_start']}",
-        f"{result['rounds']} rounds of {result['count']} receipts, {result['messages']} messages held",
+        compare.headline(result, f"receipts, {result['messages']} messages held"),
         f"{'ns a receipt':42}{'median':>9}{'range':>16}{'ratio':>8}",
     ]
     medians = {name: statistics.median(values) for name, values in result["ns"].items()}
@@ -217,7 +202,12 @@ def main() -> None:
     options = parser.parse_args()
     if options.rounds < 1 or not 1 <= options.count <= options.messages:
         sys.exit("--rounds and --count must be at least 1, and --messages at least --count")
-    head = {**about(), "rounds": options.rounds, "count": options.count, "messages": options.messages}
+    head = {
+        **compare.about([]),
+        "rounds": options.rounds,
+        "count": options.count,
+        "messages": options.messages,
+    }
     rng = random.Random(1)
     each_bytes = bytes_a_message(options.messages, rng)
     bench = Bench(options.messages, options.count, rng)
