@@ -139,7 +139,7 @@ TPS_KIND: Final = {
 """Which arriving events are charged to the budget; `sent`, failures and errors cost nothing."""
 
 
-class InboundRecord(msgspec.Struct, array_like=True, tag=0):
+class InboundRecord(msgspec.Struct, array_like=True, tag=0, gc=False):
     """A piece of a webhook on its way to the backend."""
 
     seq: int
@@ -161,7 +161,7 @@ class InboundRecord(msgspec.Struct, array_like=True, tag=0):
         return unpack_counts(self.counts)
 
 
-class SendRecord(msgspec.Struct, array_like=True, tag=1):
+class SendRecord(msgspec.Struct, array_like=True, tag=1, gc=False):
     """A message on its way to the node."""
 
     seq: int

@@ -63,6 +63,8 @@ SCENARIOS: Final = {
     "slow": Scenario(2.0, 128, 30.0, 1, has_peers=False),
 }
 DOWN: Final = "down"
+REST_S: Final = 0.3
+"""After the last of a phase has been sent, for what is still on its way."""
 
 Row = dict[str, Any]
 
@@ -88,6 +90,8 @@ class Phase:
         load.queue_max = 0
         waited_ns = server.cpu_wait_ns()
         await arrivals.play(self.messages + self.receipts, load.offer)
+        # The next phase is thousands of objects to make, here, where the backend answers and takes the time too.
+        await asyncio.sleep(REST_S)
         self.queue_max = load.queue_max
         self.cpu_wait_ms = (server.cpu_wait_ns() - waited_ns) / 1e6
         return self

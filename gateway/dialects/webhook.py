@@ -203,7 +203,9 @@ def _status_event(status: wire.Status, place: Place) -> Event:
     key = ""
     if status_id:
         # Lengths keep the fields apart, whatever is in them; the status is last, so that others are made from it.
-        key = f"s{len(status_id)},{len(recipient)},{len(participant)}:{status_id}{recipient}{participant}{name}"
+        key = (
+            f"s{len(status_id)},{len(recipient)},{len(participant)}:{status_id}{recipient}{participant}{name}"
+        )
     group = status.group_id
     return Event(
         kind,

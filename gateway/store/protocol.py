@@ -28,7 +28,7 @@ class Sync(enum.Enum):
     """In memory alone: it survives nothing."""
 
 
-class BookEntry(msgspec.Struct, frozen=True, array_like=True):
+class BookEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`count` items of `kind` were accepted (`outcome` None), or ended so."""
 
     kind: Kind
@@ -81,7 +81,7 @@ class ParkedCount(msgspec.Struct, frozen=True):
     oldest_ms: int
 
 
-class Settled(msgspec.Struct, frozen=True, array_like=True):
+class Settled(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A send that ended: its row leaves the queue and its status can be asked for a while.
 
     One that FAILED becomes a dead letter too.
@@ -94,7 +94,7 @@ class Settled(msgspec.Struct, frozen=True, array_like=True):
     settled_ms: int
 
 
-class StoredKey(msgspec.Struct, frozen=True, array_like=True):
+class StoredKey(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An `Idempotency-Key` that was used, and what the first request with it was told."""
 
     key: str

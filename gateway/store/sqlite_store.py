@@ -60,7 +60,7 @@ a thousand events a second come one by one: so the first of a few goes at once, 
 CROWD: Final = 8
 """Changes in a commit that is not small: whoever brings so many at once waits for their answers, and no others come."""
 
-CHECK_IN_BYTES: Final = 1 << 20
+CHECK_IN_BYTES: Final = 1 << 18
 """Of changes in the log: more are brought into the tables. Half a second of 1,000 events a second, in a few ms."""
 
 CHECK_IN_S: Final = 0.5

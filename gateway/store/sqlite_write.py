@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from gateway.events import InboundRecord, SendRecord
+from gateway.events import SendRecord
 from gateway.store.change_codec import Entry
 from gateway.store.protocol import Settled
 from gateway.store.sqlite_parked import new_rows
@@ -48,9 +48,15 @@ def _write_inbound(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """What came and ended within the entries touches no table."""
     ended = {key for entry in entries for key in entry.done}
     ended.update(row_key(item.record.cls, item.record.seq) for entry in entries for item in entry.parked)
-    rows = [_inbound_row(record) for entry in entries for record in entry.inbound]
-    _insert(db, "INSERT INTO inbound VALUES", [row for row in rows if row[0] not in ended])
-    ended.difference_update(row[0] for row in rows)
+    rows = []
+    for entry in entries:
+        for record in entry.inbound:
+            key = row_key(record.cls, record.seq)
+            if key in ended:
+                ended.discard(key)
+            else:
+                rows.append((key, record.lane, record.body, record.counts, record.received_ms))
+    _insert(db, "INSERT INTO inbound VALUES", rows)
     _delete(db, "DELETE FROM inbound WHERE key IN", sorted(ended))
 
 
@@ -115,10 +121,6 @@ def _chunks(items: list[Any]) -> Iterator[list[Any]]:
         while len(items) - at >= size:
             yield items[at : at + size]
             at += size
-
-
-def _inbound_row(record: InboundRecord) -> tuple[Any, ...]:
-    return (row_key(record.cls, record.seq), record.lane, record.body, record.counts, record.received_ms)
 
 
 def _send_row(record: SendRecord) -> tuple[Any, ...]:
