@@ -168,6 +168,9 @@ cdef class ReceiptLedger:
         self._page_states = <uint8_t*>PyMem_Calloc(self._pages, sizeof(uint8_t))
         if self._entries is NULL or self._index is NULL or self._page_states is NULL:
             raise MemoryError
+        # Written to, and so really there, as in `SeenSet`.
+        memset(self._entries, 0, self._pages * ENTRIES_PER_PAGE * sizeof(Entry))
+        memset(self._index, 0, self._slots * sizeof(uint32_t))
 
     def __dealloc__(self):
         PyMem_Free(self._entries)

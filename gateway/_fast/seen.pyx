@@ -20,6 +20,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport uint64_t
+from libc.string cimport memset
 
 cimport cython
 
@@ -58,6 +59,9 @@ cdef class SeenSet:
         self._table = <uint64_t*>PyMem_Calloc(slots, sizeof(uint64_t))
         if self._queue is NULL or self._table is NULL:
             raise MemoryError
+        # Written to, and so really there: else the first day of a busy number grows the process page by page.
+        memset(self._queue, 0, capacity * sizeof(uint64_t))
+        memset(self._table, 0, slots * sizeof(uint64_t))
         self._mask = slots - 1
         self.capacity = capacity
 

@@ -40,7 +40,7 @@ class Monitor:
         has_work: Callable[[], bool],
         clock: Clock,
     ) -> None:
-        """`look` makes a sample, given how late the look is in ms; `has_work` says whether anything waits."""
+        """`look` makes a sample, given the loop's lag in ms; `has_work` says whether anything waits."""
         self.pressure = pressure
         self._gatekeeper = gatekeeper
         self._ladder: Ladder = gatekeeper.ladder
@@ -49,6 +49,8 @@ class Monitor:
         self._clock = clock
         self._awake = asyncio.Event()
         self._quiet = 0
+        self._late_ms = 0.0
+        """How late the last look was."""
         self._told: dict[tuple[ReceiptClass | None, Reason], int] = {}
         self._told_ns = clock.now_ns()
         self.on_look: Callable[[float, int], None] = lambda _pressure, _now_ns: None
@@ -80,7 +82,9 @@ class Monitor:
     def look(self, late_ms: float, now_ns: int) -> None:
         """One look, `late_ms` later than it was meant to be."""
         before = self._ladder.rung
-        figure = self.pressure.feed(self._look(late_ms))
+        # The least of two looks in a row, as with other waits: one that came late by itself was a hiccup, and is over.
+        lag_ms, self._late_ms = min(late_ms, self._late_ms), late_ms
+        figure = self.pressure.feed(self._look(lag_ms))
         if self._ladder.update(figure, now_ns):
             self._tell_rung(before.label, figure)
         self.on_look(figure, now_ns)

@@ -58,7 +58,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     store_lag_ms: float = 0.0
     """The least time a webhook waited for its commit."""
     loop_lag_ms: float = 0.0
-    """How late the look itself was."""
+    """How late the look itself was, and the one before it: the less of both."""
     queue_fill: float = 0.0
     disk_fill: float = 0.0
     memory_fill: float = 0.0
