@@ -373,3 +373,35 @@ def test_a_client_can_be_closed_before_it_was_used() -> None:
         await HttpClient(1000, 1, None).close()  # type: ignore[arg-type]  # no TLS is looked at
 
     play(story)
+
+
+# -- what a review found
+
+
+def test_a_request_that_was_connecting_when_others_were_looked_at_has_its_time_out() -> None:
+    async def story(rig: Rig) -> None:
+        first = await rig.sent()  # the alarm is set for its time-out
+        first.say(OK)
+        first.hang_up()
+        await settle()
+        await asyncio.sleep(TIMEOUT_S - 1)
+        rig.network.gate.clear()
+        rig.start()  # it connects while that alarm rings
+        await asyncio.sleep(2)
+        rig.network.gate.set()
+        await settle()
+        assert len(rig.answers) == 1
+        await asyncio.sleep(TIMEOUT_S)
+        assert told(rig.answers[1])[0] is None
+
+    play(story)
+
+
+def test_one_that_is_cancelled_before_it_could_begin_leaves_its_place() -> None:
+    async def story(rig: Rig) -> None:
+        for _ in range(3):
+            rig.start().cancel()
+        await settle()
+        assert rig.statistics() == {"in_use": 0, "idle": 0, "connecting": 0, "waiting": 0}
+
+    play(story, connections=3)

@@ -350,3 +350,23 @@ async def test_a_receipt_that_was_refused_is_told_once_when_it_is_taken() -> Non
     rig.store.fixed_used_bytes = 0
     assert await rig.receive(body) == 200
     assert len(rig.told) == 1
+
+
+async def test_what_could_not_be_taken_is_no_duplicate_when_it_comes_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A part that fails while the change is made: nothing of it is remembered, so the node's next try is whole."""
+    rig = Rig()
+    body = onprem_body([message()])
+
+    def broken(*_: object) -> bytes:
+        raise RuntimeError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.receipts, "note", broken)
+        with pytest.raises(RuntimeError):
+            rig.receiver.take(body, lambda _: None)
+    assert rig.receiver.pending == 0
+    assert await rig.receive(body) == 200
+    assert rig.messages.total() == 1
+    rig.assert_books_balance()

@@ -4,7 +4,7 @@ import asyncio
 import random
 
 from builders import MemoryStore, inbound, inbound_backlog
-from destination_side import WORK_S, Side, records, well
+from destination_side import OK, WORK_S, Side, records, well
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual_time import run_virtual, virtual_loop
@@ -162,3 +162,28 @@ async def test_nothing_is_promised_while_retries_hold_their_places_and_all_else_
         gate.succeed(passage, clock.now_ns())
         assert picks.has_next()
         assert [parcel.records for parcel in picks.take().parcels] == [[first]]
+
+
+def test_a_retry_that_is_due_goes_when_a_success_makes_room_for_it() -> None:
+    async def main() -> None:
+        began: dict[int, int] = {}
+        loop = virtual_loop()
+        started_ns = loop.now_ns()
+
+        async def answer(body: bytes) -> BackendAnswer:
+            began[int(body)] = (loop.now_ns() - started_ns) // NS_PER_S
+            await asyncio.sleep(30 if int(body) <= 3 else 1)
+            return OK
+
+        side = Side(answer)
+        # One success more raises it to six, and three of those are for retries.
+        side.gate.limit.limit, side.gate.limit._successes = 5, 2
+        await side.accept(records(3), has_failed=True)
+        await asyncio.sleep(0)
+        await side.accept(records(3, first=4))
+        await asyncio.sleep(10)
+        assert sorted(began) == [1, 2, 3, 4, 5, 6]
+        assert began[3] == 1
+        await side.stop()
+
+    run_virtual(main())

@@ -371,3 +371,15 @@ async def test_a_question_that_is_wrong_in_itself_fails_alone(
     assert await other is None
     await rig.store.submit(Change(inbound=[inbound(1)]))
     assert rig.failures == []
+
+
+async def test_a_part_that_fails_at_the_failure_too_keeps_nobody_from_being_told(rig: Rig) -> None:
+    def broken(*_: object) -> None:
+        raise AssertionError("answered twice")
+
+    rig.store.put(Change(notes={"a": b"1"}, on_commit=[broken], on_failure=[broken]))
+    other = rig.store.submit(Change(notes={"b": b"1"}))
+    with pytest.raises(StoreError, match="take note of a commit"):
+        await other
+    assert len(rig.failures) == 1
+    assert rig.store.waiting_changes == 0

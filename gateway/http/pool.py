@@ -153,6 +153,7 @@ class Pool:
         dial = Dial(exchange)
         self._dials.add(dial)
         dial.task = self._loop.create_task(self._connect(dial, timeout_s), name=f"connect to {self._origin}")
+        dial.task.add_done_callback(lambda _task: self._dialled(dial))
 
     async def _connect(self, dial: Dial, timeout_s: float) -> None:
         """Make a connection for the exchange of `dial`, and send it there."""
@@ -164,11 +165,16 @@ class Pool:
         else:
             self._connections.add(connection)
             assert not dial.exchange.is_over, "who cancels it cancels us"
+            deadline_ns = dial.exchange.deadline_ns
             if not connection.send(dial.exchange):
                 dial.fail(f"cannot connect to {self._origin}: closed at once")
-        finally:
-            self._dials.discard(dial)
-            self._use_room()
+            elif deadline_ns < self._alarm_ns:
+                self._arm(deadline_ns)  # a look at the deadlines meanwhile did not see it
+
+    def _dialled(self, dial: Dial) -> None:
+        """Also of one that was cancelled before it began."""
+        self._dials.discard(dial)
+        self._use_room()
 
     # -- time
 

@@ -134,6 +134,7 @@ class Forwarder:
             first, *others = parcels
             if first.body is None:
                 self._settle(first, Change(inbound_done=first.records))
+                await asyncio.sleep(0)  # a queue full of what is too old must not hold up everyone else
             elif self.gate.opens_at_ns(now_ns) <= now_ns:
                 self._carry(first, self.gate.enter(now_ns, is_retry=pick.is_retry))
             elif self._is_draining:
@@ -169,6 +170,7 @@ class Forwarder:
     def _judge(self, parcel: Parcel, passage: Passage, answer: BackendAnswer) -> None:
         verdict = judge(answer.status)
         self.verdicts[verdict] += 1
+        had_room = self.gate.has_room_for_retry
         if verdict is Verdict.DELIVERED:
             self._succeed(passage)
             self._deliver(parcel, answer)
@@ -179,7 +181,7 @@ class Forwarder:
             self._gone(parcel, answer, passage)
         else:
             self._give_up(self._retry(parcel, answer, verdict, passage), answer)
-        if passage.is_retry:
+        if not had_room and self.gate.has_room_for_retry:
             self.backlog.wake_all()  # retries may have held all their places, and then what waits was not looked at
 
     def _succeed(self, passage: Passage) -> None:

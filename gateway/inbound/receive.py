@@ -132,6 +132,7 @@ class Receiver:
         if not webhook.is_recognised:
             self.unrecognised += 1
         fresh, marks = self._fresh(webhook.events)
+        change = self._change(body, webhook.events, fresh, marks, Arrival(self, now_ns, answer))
         # Remembered before it is on disk: if the commit fails the process ends, and this with it.
         for mark in marks:
             self._seen.add(mark)
@@ -139,7 +140,7 @@ class Receiver:
         self.pending += 1
         # With nothing fresh this is a barrier: the first copy may still be on its way to the disk,
         # and a 200 for the second one promises the first.
-        self._store.put(self._change(body, webhook.events, fresh, marks, Arrival(self, now_ns, answer)))
+        self._store.put(change)
 
     def _refusal(self, events: list[Event]) -> str | None:
         if self.pending >= PENDING_MAX:

@@ -178,9 +178,8 @@ class Changes:
         for record in moved:
             before = withdrawn[record.seq]
             if before is not None:
-                record.attempts = before.attempts
-                record.is_uncertain = before.is_uncertain
-            self._queue.moves.reinstate(record)
+                before.cls = new
+            self._queue.moves.reinstate(record if before is None else before)
         return moved
 
     async def _move_scheduled(self, seqs: Sequence[int], old: SendClass, new: SendClass) -> list[SendRecord]:

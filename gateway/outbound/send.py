@@ -194,7 +194,10 @@ class Sender:
 
     async def _may_go(self, record: SendRecord) -> bool:
         """Put on disk that a send goes that must not go twice. False: it has ended, waits again, or the disk has failed."""
-        if self._marked.pop(record.seq, None) is not None:
+        marked = self._marked.pop(record.seq, None)
+        if marked is not None:
+            # Read back from disk it would have the mark.
+            record.attempts, record.is_uncertain = marked.attempts, marked.is_uncertain
             return True
         if record.is_uncertain:
             self._pacer.front.refused(record, self._clock.now_ns())

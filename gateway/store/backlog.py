@@ -339,7 +339,11 @@ class Backlog(Generic[R]):
 
     def first_stamp(self, cls: int) -> int:
         """When the next fresh record of a class in memory was accepted; -1 when there is none."""
-        return self._rings.oldest_stamp(cls)
+        stamp_ms = self._rings.oldest_stamp(cls)
+        if self._released[cls]:
+            released_ms = self._stamp_ms(self._released[cls][0])
+            return released_ms if stamp_ms < 0 else min(stamp_ms, released_ms)
+        return stamp_ms
 
     def on_disk(self, cls: int) -> int:
         """Records of a class that wait on disk only, behind the ring or behind others of their lanes."""

@@ -353,13 +353,13 @@ class SqliteStore:
             self._failure = error
             log.critical("store failed, nothing more is accepted: %s", error)
         self.waiting_changes -= len(changes)
-        for change in changes:
-            _tell_failure(change, error)
+        if is_first:
+            self._on_failure(error)
         for read in reads:
             if not read.future.done():
                 read.future.set_exception(error)
-        if is_first:
-            self._on_failure(error)
+        for change in changes:
+            _tell_failure(change, error)
 
     # -- on the store's thread
 
@@ -457,7 +457,10 @@ class SqliteStore:
 
 def _tell_failure(change: Change, error: StoreError) -> None:
     for call in change.on_failure:
-        call(error)
+        try:
+            call(error)
+        except Exception:
+            log.exception("a part failed to take note of a failure")
 
 
 def _refuse(future: asyncio.Future[Any], error: Exception) -> None:
