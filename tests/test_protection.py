@@ -197,7 +197,7 @@ def test_waiting_for_the_rate_is_one_timer_and_idling_is_none() -> None:
         side.queue.settle = settle_and_look  # type: ignore[method-assign]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert side.gate.waiting_for_rate(loop.now_ns()) > 0
+        assert side.gate.is_held_by_rate(loop.now_ns())
         await emptied.wait()
         assert loop.virtual.jumps - before <= 2 * 10
         await asyncio.sleep(2)  # the token after the last: those who still wait for it go to wait for records

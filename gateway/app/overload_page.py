@@ -87,7 +87,7 @@ def _gate_families(inbound: InboundParts, now_ns: int) -> list[Family]:
         ),
         gauge(
             "gateway_backend_rate_waiting",
-            "Workers that GATEWAY_BACKEND_TPS alone holds back.",
-            [({"destination": f.name}, f.gate.waiting_for_rate(now_ns)) for f in forwarders],
+            "1 while GATEWAY_BACKEND_TPS alone holds the next request back.",
+            [({"destination": f.name}, int(f.gate.is_held_by_rate(now_ns))) for f in forwarders],
         ),
     ]

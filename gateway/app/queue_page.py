@@ -63,8 +63,8 @@ def _inbound(
         why.append(_reason("breaker_open", ends_in_ms=_ms_left(passes_at_ns, now_ns)))
     if not gate.limit.has_room:
         why.append(_reason("backend_limit", records=gate.limit.in_flight))
-    if waiting := gate.waiting_for_rate(now_ns):
-        why.append(_reason("backend_rate", records=waiting))
+    if gate.is_held_by_rate(now_ns):
+        why.append(_reason("backend_rate"))
     if delayed := backlog.delayed():
         why.append(_reason("retry", records=delayed))
     if behind := backlog.behind():

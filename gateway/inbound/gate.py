@@ -169,6 +169,6 @@ class Gate:
         """Let everyone who waits look again."""
         self._turnstile.let_all()
 
-    def waiting_for_rate(self, now_ns: int) -> int:
-        """Workers that the rate alone holds back."""
-        return len(self._turnstile) if self.needs_token(now_ns) else 0
+    def is_held_by_rate(self, now_ns: int) -> bool:
+        """Whether someone waits, and for the rate alone."""
+        return len(self._turnstile) > 0 and self.needs_token(now_ns)
