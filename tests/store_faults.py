@@ -33,11 +33,15 @@ ACKED, FAILED, LIED = b"a", b"f", b"!"
 
 DISK: Final = ctypes.CDLL(None)
 
-# So small that within the scenario the log is checked in because it has much, begins anew over old frames, and is passed by
-# when something is larger than all of it.
-redo_log.LOG_BYTES = redo_log.FIRST + 18_000  # type: ignore[misc]
-sqlite_store.CHECK_IN_BYTES = 13_000  # type: ignore[misc]
-reserve.SIZE_BYTES = 8_192  # type: ignore[misc]
+
+def make_small() -> None:
+    """Let the log be checked in within the scenario because it has much, begin anew over old frames, and be passed by.
+
+    For this process only: the tests take names from this module, and their stores are as large as ever.
+    """
+    redo_log.LOG_BYTES = redo_log.FIRST + 18_000  # type: ignore[misc]
+    sqlite_store.CHECK_IN_BYTES = 13_000  # type: ignore[misc]
+    reserve.SIZE_BYTES = 8_192  # type: ignore[misc]
 
 
 def arm(at: int, kind: int, seed: int = 1) -> None:
@@ -248,6 +252,7 @@ def crashed_store(directory: Path) -> int:
 
 def main() -> None:
     """Arguments: a directory; what is to happen, a name of KINDS, "os: NAME", "then power cut", "recovery: NAME"; each n-th."""
+    make_small()
     directory, what, stride = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     name = what.removeprefix("os: ")
     sync = Sync.FULL if name == what else Sync.OS

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import zlib
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -16,6 +17,7 @@ from gateway.http.front_handoff import HandedOff
 from gateway.http.front_table import SWEEP_S
 
 QUERY = b"GET /v1/messages/abc HTTP/1.1\r\nHost: gw\r\n\r\n"
+PUSH = b"POST /v1/messages HTTP/1.1\r\nHost: gw\r\nContent-Length: 2\r\n\r\n{}"
 
 
 def statuses(wire: Wire) -> list[int]:
@@ -282,7 +284,8 @@ async def test_refuses_a_connection_when_none_is_idle() -> None:
         busy = [listener.hot() for _ in range(3)]
         busy[0].feed(b"POST /web")
         busy[1].feed(webhook(b"12345")[:-1])
-        busy[2].feed(QUERY)
+        busy[2].feed(PUSH[:-1])  # aiohttp works on it, and waits for its last byte
+        await settle()
         refused = listener.hot()
         await settle()
         [answer] = answers_in(refused.written)
@@ -291,6 +294,35 @@ async def test_refuses_a_connection_when_none_is_idle() -> None:
         assert listener.ingest.refused == {"connections": 1}
         busy[2].hang_up()
         assert not listener.hot().is_closed
+
+
+@virtual
+async def test_makes_room_by_closing_what_idles_at_aiohttp_too() -> None:
+    async with listening(connections_max=2) as listener:
+        asked, busy = listener.hot(), listener.hot()
+        asked.feed(QUERY)
+        busy.feed(PUSH[:-1])
+        await settle()
+        assert statuses(asked) == [404]
+        await asyncio.sleep(1)
+        third = listener.hot()
+        assert asked.is_closed
+        assert not busy.is_closed
+        third.feed(webhook(b"1"))
+        busy.feed(PUSH[-1:])
+        await settle()
+        assert len(statuses(third)) == len(statuses(busy)) == 1
+
+
+@virtual
+async def test_an_encoded_body_is_not_taken() -> None:
+    """200 kB of it may be 200 MB to unpack."""
+    async with listening() as listener:
+        wire = listener.hot()
+        wire.feed(webhook(zlib.compress(b"{}"), b"Content-Encoding: deflate"))
+        await settle()
+        assert statuses(wire) == [415]
+        assert listener.ingest.refused == {"body_encoded": 1}
 
 
 @virtual

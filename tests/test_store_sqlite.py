@@ -18,7 +18,7 @@ from gateway.events import InboundClass, Side
 from gateway.store import sqlite_store
 from gateway.store.protocol import Change, Sync, awaited
 from gateway.store.redo_log import LOG_BYTES
-from gateway.store.sqlite_file import SqliteFile
+from gateway.store.sqlite_file import WAL_KEPT_BYTES, SqliteFile
 from gateway.store.sqlite_store import BATCH_MAX, CHECK_IN_BYTES, SqliteStore
 
 MESSAGE = InboundClass.MESSAGE
@@ -383,3 +383,32 @@ async def test_a_part_that_fails_at_the_failure_too_keeps_nobody_from_being_told
         await other
     assert len(rig.failures) == 1
     assert rig.store.waiting_changes == 0
+
+
+async def test_what_is_free_again_is_told_though_nothing_is_put_any_more(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full store takes nothing, so no commit would ever say that it has room again."""
+    records = [inbound(seq, body=bytes(100_000)) for seq in range(1, 101)]
+    await rig.store.submit(Change(inbound=records))
+    await rig.store.find_send("x")  # checks in
+    await rig.store.submit(Change())
+    assert rig.store.used_bytes() > 10_000_000
+    await rig.store.submit(Change(inbound_done=records))
+    monkeypatch.setattr(sqlite_store, "CHECK_IN_S", 0.0)
+    await rig.store.submit(Change())
+    while rig.store.used_bytes() > 1_000_000:
+        await asyncio.sleep(0.001)
+
+
+async def test_a_large_log_of_sqlites_is_given_back_when_nothing_comes(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "gateway.sqlite3-wal"
+    await rig.store.submit(Change(inbound=[inbound(1, body=bytes(2 * WAL_KEPT_BYTES))]))
+    await rig.store.find_send("x")
+    assert log.stat().st_size > WAL_KEPT_BYTES
+    monkeypatch.setattr(sqlite_store, "CHECK_IN_S", 0.0)
+    await rig.store.submit(Change())
+    while log.stat().st_size:
+        await asyncio.sleep(0.001)

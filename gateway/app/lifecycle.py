@@ -27,6 +27,7 @@ from gateway.http.admin import Admin
 from gateway.http.front import BACKLOG, Front
 from gateway.http.front_connection import IDLE_S
 from gateway.http.ingest import Ingest
+from gateway.http.server_log import SERVER_LOG
 from gateway.ops import systemd
 from gateway.ops.logs import Log
 from gateway.ops.metrics import Queue
@@ -124,6 +125,8 @@ class Gateway:
                 handle_signals=False,
                 shutdown_timeout=ANSWERS_OUT_S,
                 keepalive_timeout=IDLE_S,
+                auto_decompress=False,  # 200 kB would hold the loop for half a second
+                logger=SERVER_LOG,
             )
             for app in (ingest.application(), admin.application())
         ]
@@ -259,7 +262,9 @@ class Gateway:
         log.info("drained", extra={"under_way_kept": left})
 
     def _on_store_failure(self, error: StoreError) -> None:
-        self.failure = error
+        if self.failure is None:
+            self.failure = error
+            log.critical("%s", error)
         self._stop.set()
 
     def _log_dropped(self) -> int:

@@ -90,6 +90,9 @@ class Parts:
             sync=Sync(settings.store_sync),
         )
         self.room = EndlessRoom() if settings.store_sync == "off" else DiskRoom(settings.store_path, clock)
+        self.room.on_lost = lambda error: on_store_failure(
+            StoreError(f"the store {settings.store_path} is gone: {error}")
+        )
         self._memory = PacingMemory(self.store.recovered, self.store, clock)
         self.node = self._node(node_tls)
         self.books = Books(self.store.recovered.books)

@@ -21,10 +21,11 @@ class BodyProblem(enum.Enum):
     SLOW = "the body did not come in time"
     CROWDED = "too many large bodies at once"
     BROKEN = "the body does not match its headers"
+    ENCODED = "an encoded body is not taken here"
 
     @property
     def status(self) -> int:
-        return {"LARGE": 413, "SLOW": 408, "CROWDED": 503, "BROKEN": 400}[self.name]
+        return {"LARGE": 413, "SLOW": 408, "CROWDED": 503, "BROKEN": 400, "ENCODED": 415}[self.name]
 
     @property
     def reason(self) -> str:
@@ -52,6 +53,8 @@ class BodyReader:
 
     async def read(self, request: web.Request, limit: int) -> bytes | BodyProblem:
         """The body of `request`, of at most `limit` bytes."""
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            return BodyProblem.ENCODED
         size = request.content_length
         if size is not None and size > limit:
             return BodyProblem.LARGE

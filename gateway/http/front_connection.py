@@ -190,6 +190,10 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._waits:
             self._transport.close()
 
+    def evict(self) -> None:
+        """Close it, idle as it is."""
+        self.close()
+
     def abort(self) -> None:
         """Close it now, whatever is unsent."""
         if self._transport is not None:

@@ -30,6 +30,9 @@ class Guest(Protocol):
     def close(self) -> None:
         """End it when what it waits for is answered: at once if it waits for nothing."""
 
+    def evict(self) -> None:
+        """End it while it is idle, for another."""
+
     def abort(self) -> None:
         """End it now."""
 
@@ -94,7 +97,7 @@ class Connections:
         idle = sorted((guest for guest in self._guests if guest.is_idle), key=lambda guest: guest.since)
         for guest in idle[: max(1, self._limit // ROOM_SHARE)]:
             self.evicted += 1
-            guest.close()
+            guest.evict()
             self.remove(guest)
 
     def _sweep(self) -> None:

@@ -16,6 +16,7 @@ from gateway.http.bodies import BodyProblem, BodyReader
 from gateway.http.front import Front
 from gateway.http.front_answers import RETRY_AFTER_S, Answers
 from gateway.http.front_connection import Door, Reception
+from gateway.http.front_handoff import watched
 from gateway.http.front_table import Connections
 from gateway.http.push_routes import PushApi, PushRoutes, ReceiptQueries
 
@@ -67,7 +68,9 @@ class Ingest:
 
     def application(self) -> web.Application:
         """An aiohttp application with these routes."""
-        app = web.Application(client_max_size=max(self._webhook_body_max, self._push_body_max))
+        app = web.Application(
+            middlewares=[watched], client_max_size=max(self._webhook_body_max, self._push_body_max)
+        )
         app.router.add_post(self._webhook_path, self._webhook)
         app.router.add_get(self._webhook_path, self._verify)
         self._push_routes.add_to(app.router)

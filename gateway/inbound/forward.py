@@ -64,7 +64,7 @@ class Forwarder:
         self.gate = gate
         self._picks = picks
         self.latency = LatencyHistogram()
-        """From acceptance to the backend's 2xx."""
+        """From acceptance to the backend's 2xx, of each request's first record."""
         self.verdicts = dict.fromkeys(Verdict, 0)
         self._backend = backend
         self._backoff_min_ms = backoff_min_ms
@@ -196,9 +196,8 @@ class Forwarder:
         record = parcel.records[0]
         if self.replies is not None and answer.body:
             self.replies.add_replies(record, answer.body, change)
-        if record.cls is InboundClass.MESSAGE:
-            age_ms = self._clock.wall_ms() - record.received_ms
-            self.latency.record_ns(max(0, age_ms) * NS_PER_MS)
+        age_ms = self._clock.wall_ms() - record.received_ms
+        self.latency.record_ns(max(0, age_ms) * NS_PER_MS)
         self._settle(parcel, change)
 
     def _refused(self, parcel: Parcel, answer: BackendAnswer) -> None:

@@ -4,6 +4,7 @@ The store's bound (`GATEWAY_STORE_MAX_BYTES`) is the operator's; this is the dis
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,8 @@ LOOK_INTERVAL_NS: Final = 100 * NS_PER_MS
 class EndlessRoom:
     """Where nothing is on a disk: the operator's bound is the only one."""
 
+    on_lost: Callable[[OSError], None]
+
     def free_bytes(self) -> int:
         return 1 << 62
 
@@ -34,12 +37,19 @@ class DiskRoom:
         self._clock = clock
         self._looked_ns: int | None = None
         self._free_bytes = 0
+        self.on_lost: Callable[[OSError], None] = lambda _error: None
+        """Called when the directory can't be looked at any more."""
 
     def free_bytes(self) -> int:
         """What may still be taken, the reserve not counted; 0 when the disk is as good as full."""
         now_ns = self._clock.now_ns()
         if self._looked_ns is None or now_ns - self._looked_ns >= LOOK_INTERVAL_NS:
             self._looked_ns = now_ns
-            found = os.statvfs(self._directory)
-            self._free_bytes = max(0, found.f_bavail * found.f_frsize - RESERVE_BYTES)
+            try:
+                found = os.statvfs(self._directory)
+            except OSError as error:
+                self._free_bytes = 0
+                self.on_lost(error)
+            else:
+                self._free_bytes = max(0, found.f_bavail * found.f_frsize - RESERVE_BYTES)
         return self._free_bytes

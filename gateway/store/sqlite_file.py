@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.errors import StoreCorruptError, StoreError
+from gateway.errors import StoreCorruptError, StoreError, StoreFullError
 from gateway.events import InboundClass, InboundRecord, SendClass, SendRecord, Side
 from gateway.store import reserve, sqlite_parked, sqlite_read, sqlite_sends
 from gateway.store.change_codec import Entry, decode, merge
@@ -44,6 +44,9 @@ from gateway.store.sqlite_write import write
 
 MAINTENANCE_ROWS: Final = 1000
 """Rows looked at by one clean-up, so that it never holds up a commit for long."""
+
+WAL_KEPT_BYTES: Final = 8 << 20
+"""Twice what SQLite lets it grow to before it brings it into the file; one large commit makes it larger."""
 
 _FORGET_SEEN: Final = """
     DELETE FROM seen WHERE upto IN (
@@ -299,6 +302,22 @@ class SqliteFile:
             pages = pragma(self._db, "page_count") - pragma(self._db, "freelist_count")
             self._pages_bytes = pages * pragma(self._db, "page_size")
         return self._pages_bytes + self.logged_bytes
+
+    def trim(self) -> None:
+        """Give back what SQLite's own log takes beyond `WAL_KEPT_BYTES`: on a small disk nothing may be left beside it.
+
+        Raises StoreError; where there is no room for it now, nothing happens.
+        """
+        try:
+            if self.path.with_name(f"{self.path.name}-wal").stat().st_size > WAL_KEPT_BYTES:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except FileNotFoundError:
+            return  # there is none yet, or nothing at all is on disk
+        except (OSError, sqlite3.Error) as error:
+            failure = self.failure("could not be trimmed", error)
+            if not isinstance(failure, StoreFullError):
+                self._has_failed = True
+                raise failure from error
 
     def close(self) -> None:
         """Check the logs into the file and let go of it. After a failure they are left as they are, for the next start.

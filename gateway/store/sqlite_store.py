@@ -342,6 +342,9 @@ class SqliteStore:
         # Of those that are left the oldest came after the last batch was taken, which was no later than this.
         self._waiting_since_ns = self._clock.now_ns()
 
+    def _note_used(self, used_bytes: int) -> None:
+        self._used_bytes = used_bytes
+
     def _failed(self, jobs: Sequence[_Write | _Read], error: StoreError) -> None:
         changes = [change for job in jobs if isinstance(job, _Write) for change in job.changes]
         self._end(error, changes, [job for job in jobs if isinstance(job, _Read)])
@@ -393,7 +396,7 @@ class SqliteStore:
             try:
                 return self._jobs.get(timeout=CHECK_IN_S)
             except queue.Empty:
-                self._check_in()
+                self._check_in(is_idle=True)
         return self._jobs.get()
 
     def _perform(self, jobs: list[_Write | _Read]) -> None:
@@ -435,12 +438,18 @@ class SqliteStore:
             if sum(len(write.changes) for write in writes) < CROWD:
                 self._next_commit_ns = self._clock.now_ns() + SPACING_NS
 
-    def _check_in(self) -> None:
+    def _check_in(self, *, is_idle: bool = False) -> None:
         if self._defect is None:
             try:
                 self._file.check_in()
+                if is_idle:
+                    self._file.trim()
+                used_bytes = self._file.used_bytes()
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail("could not write", error, [])
+            else:
+                # A full store takes nothing: no commit would ever tell that it has room again.
+                self._wake(self._note_used, used_bytes)
 
     def _fail(self, what: str, error: Exception, jobs: Sequence[_Write | _Read]) -> None:
         """The store has failed, at `jobs`."""
