@@ -128,7 +128,8 @@ class FrontBesideModel(RuleBasedStateMachine):
             earlier = [other for other in earlier if other.to == record.to]
         # Of other groups only those that wait for no answer; to its own recipient none may be left.
         earlier = [other for other in earlier if other.to == record.to or not self.model.is_busy(other)]
-        if record.seq in self.stayed and (record.is_group or not self.has_outages):
+        # With outages what is fresh goes first, and only lanes, which this queue has not, keep its order then.
+        if record.seq in self.stayed and not self.has_outages:
             assert not self.stayed & {other.seq for other in earlier}, "first come, first gone"
 
     @precondition(lambda self: self.model.under_way)

@@ -31,6 +31,9 @@ class Reason(enum.Enum):
     """It was older than GATEWAY_RECEIPTS_AGE_MAX; its outcome is `expired`."""
 
 
+_LOST: Final = (Reason.OVERLOAD, Reason.AGE)
+"""For these a receipt does not go on though others of its class do, before and after: nothing is to be folded into it."""
+
 LOST_MAX: Final = 32_768
 """Receipts remembered that were shed or too old, in 1 MB: of 500 a second those of the last minute. A `delivered` that
 comes after its `read` comes soon after."""
@@ -106,20 +109,12 @@ class Gatekeeper:
         ladder = self.ladder
         treatment = ladder.treatment(cls)
         if treatment is Treatment.DROP:
-            if ladder.is_dropped_by_policy(cls):
-                return Reason.POLICY
-            self.note_lost(event)
-            return Reason.OVERLOAD
+            return Reason.POLICY if ladder.is_dropped_by_policy(cls) else Reason.OVERLOAD
         would = ladder.would(cls)
         is_overtaken = would >= Treatment.FOLD and self._is_overtaken(event)
         if counts_dry and would > treatment:
             self._count_dry(cls, treatment, would, is_overtaken=is_overtaken)
         return Reason.FOLDED if is_overtaken and treatment >= Treatment.FOLD else None
-
-    def note_lost(self, event: Event) -> None:
-        """A receipt does not go on, though others of its class do before and after: nothing is to be folded into it."""
-        if event.key and event.kind is not Kind.SENT:  # what is sent overtakes nothing
-            self._lost.add(self._mark_of(event.key))
 
     def _is_overtaken(self, event: Event) -> bool:
         """Whether a receipt that says more has come and goes on: folded into one that doesn't, both would be lost."""
@@ -145,7 +140,14 @@ class Gatekeeper:
             if treatment < step <= would and (step is not Treatment.FOLD or is_overtaken):
                 self.would_have[LIMITERS[step]] += 1
 
+    def note_lost(self, event: Event) -> None:
+        """A receipt does not go on, and it is certain that it never will."""
+        if event.key and event.kind is not Kind.SENT:  # what is sent overtakes nothing
+            self._lost.add(self._mark_of(event.key))
+
     def count(self, event: Event, reason: Reason) -> None:
         """An event has ended for a reason."""
+        if reason in _LOST:
+            self.note_lost(event)
         place = receipt_class(event), reason
         self.dropped[place] = self.dropped.get(place, 0) + 1
