@@ -30,6 +30,7 @@ from gateway.http.ingest import Ingest
 from gateway.http.server_log import SERVER_LOG
 from gateway.ops import systemd
 from gateway.ops.logs import Log
+from gateway.ops.memory import give_back
 from gateway.ops.metrics import Queue
 from gateway.store.protocol import MemoryLimits
 
@@ -294,6 +295,7 @@ class Gateway:
                 await self.parts.inbound.checkpoint()
                 while await store.forget(self._memory_limits()):
                     pass
+                give_back()
 
     def _memory_limits(self) -> MemoryLimits:
         settings, now_ms = self._settings, self._clock.wall_ms()

@@ -110,7 +110,9 @@ class Composer:
         cls = receipt_class(event)
         if is_old and cls is not None:
             if self._drops_old:
-                if found.record.cls is InboundClass.RECEIPT:  # else it goes with the failure that it came with
+                if (
+                    found.record.cls is InboundClass.RECEIPT
+                ):  # else it goes with the failure that it came with
                     self._gatekeeper.note_lost(event)
                 found.drops.append(Drop(event, Reason.AGE))
                 return
