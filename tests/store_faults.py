@@ -20,7 +20,7 @@ from store_scenario import Rows, book_differences, rows_of, scenario
 
 from gateway.clock import FakeClock
 from gateway.errors import StoreCorruptError, StoreError
-from gateway.store import redo_log, reserve, sqlite_store
+from gateway.store import redo_log, reserve, sqlite_thread
 from gateway.store.protocol import Sync
 from gateway.store.sqlite_file import SqliteFile
 from gateway.store.sqlite_store import SqliteStore
@@ -40,7 +40,7 @@ def make_small() -> None:
     For this process only: the tests take names from this module, and their stores are as large as ever.
     """
     redo_log.LOG_BYTES = redo_log.FIRST + 18_000  # type: ignore[misc]
-    sqlite_store.CHECK_IN_BYTES = 13_000  # type: ignore[misc]
+    sqlite_thread.CHECK_IN_BYTES = 13_000  # type: ignore[misc]
     reserve.SIZE_BYTES = 8_192  # type: ignore[misc]
 
 

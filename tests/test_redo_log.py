@@ -103,20 +103,6 @@ def test_frames_that_are_in_the_tables_are_not_found_again(store_path: Path) -> 
     assert recovered(store_path, applied=3) == ([], 0, 3)
 
 
-def test_a_short_write_is_finished(store_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = opened(store_path)
-    whole = os.pwritev
-
-    def half(handle: int, parts: tuple[bytes], at: int, flags: int) -> int:
-        return whole(handle, (parts[0][: max(1, len(parts[0]) // 2)],), at, flags)
-
-    monkeypatch.setattr(os, "pwritev", half)
-    assert log.try_append([b"a" * 100], WALL_MS)
-    log.close()
-    monkeypatch.undo()
-    assert recovered(store_path)[0] == [b"a" * 100]
-
-
 # -- the last frame torn, at any byte
 
 

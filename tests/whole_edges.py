@@ -9,7 +9,6 @@ import json
 import random
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 from virtual_time import virtual_loop
@@ -20,21 +19,104 @@ from gateway.clock import NS_PER_S, Clock
 from gateway.errors import StoreError
 from gateway.http.client import Response
 from gateway.outbound.front import NEVER_NS
-from gateway.store.sqlite_store import BATCH_MAX, SqliteStore, _Read, _Write
+from gateway.store.sqlite_file import SqliteFile
+from gateway.store.sqlite_store import SqliteStore
+from gateway.store.sqlite_thread import BATCH_MAX, Asker, Read, StoreThread, Write
 
 
-class NoThread:
-    """In place of `threading.Thread`: the loop does its work."""
+class VirtualThread(StoreThread):
+    """The thread of a store, which is the loop: it works on what waits when its disk is ready."""
 
-    def __init__(self, **_named: Any) -> None:
-        pass
+    def __init__(self, file: SqliteFile, asker: Asker, clock: Clock, world: "World") -> None:
+        super().__init__(file, asker, clock, asyncio.get_running_loop())
+        self._writer = None  # all is put into `queued`
+        self._world = world
+        self.queued: list[Write | Read] = []
+        self._is_scheduled = False
+        self.is_dead = False
+        self._disk_failure: StoreError | None = None
+        self.fails_next: bool | None = None
+        """None: the next commit goes well; else it fails, and this says whether it is on disk all the same."""
+        self.on_stored: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         pass
 
+    def put(self, job: Write | Read) -> None:
+        if not self.is_dead:
+            self.queued.append(job)
+            self._schedule()
+
+    def take_unstored(self) -> list[Write]:
+        unstored = [job for job in self.queued if isinstance(job, Write)]
+        self.queued = [job for job in self.queued if isinstance(job, Read)]
+        return unstored
+
+    def writes(self) -> list[bytes]:
+        """What waits for the disk, encoded."""
+        return [job.encoded for job in self.queued if isinstance(job, Write)]
+
+    def _schedule(self) -> None:
+        if self.queued and not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_later(self._world.commit_s(), self._step)
+
+    def _step(self) -> None:
+        self._is_scheduled = False
+        if not self.is_dead:
+            self.work_off()
+            self._schedule()
+
+    def work_off(self) -> None:
+        """What waits, with one commit."""
+        if self.writes() and self.fails_next is not None and self._disk_failure is None:
+            if self.fails_next:
+                self.file.log(self.writes(), self._clock.wall_ms())
+            self._disk_failure = StoreError("the disk failed")
+        if self._disk_failure is not None:
+            reads = [job for job in self.queued if isinstance(job, Read)]
+            self._wake(self._asker.note_failed, reads, self._disk_failure)
+            self.queued = [job for job in self.queued if isinstance(job, Write)]
+            return
+        jobs, self.queued = self.queued[:BATCH_MAX], self.queued[BATCH_MAX:]
+        writes = [job for job in jobs if isinstance(job, Write)]
+        if writes:
+            self.store(writes)
+        for job in jobs:
+            if isinstance(job, Read):
+                self.answer(job)
+
+    def _wake(self, call: Callable[..., None], *args: Any) -> None:
+        self._loop.call_soon(self._tell_alive, call, *args)
+
+    def _tell_alive(self, call: Callable[..., None], *args: Any) -> None:
+        if self.is_dead:
+            return
+        call(*args)
+        if call == self._asker.note_stored:
+            self.on_stored()
+
+    def kill(self, *, is_written: bool) -> None:
+        """The process is gone: what was put is on disk or not, and nobody is told."""
+        writes = self.writes()
+        if writes and is_written and self._disk_failure is None:
+            self.file.log(writes, self._clock.wall_ms())
+        self.is_dead = True
+        self.file.close()
+
+    async def close(self) -> None:
+        if self.is_dead:
+            return
+        while self.queued and self._disk_failure is None:
+            self.work_off()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        self.is_dead = True
+        self.file.close()
+
 
 class VirtualStore(SqliteStore):
-    """The real store, whose thread is the loop: it works on what waits when its disk is ready."""
+    """The real store, with a thread that is none."""
 
     def __init__(
         self,
@@ -44,83 +126,21 @@ class VirtualStore(SqliteStore):
         on_failure: Callable[[StoreError], None],
         recent_ms: int,
     ) -> None:
-        super().__init__(directory, clock, on_failure, recent_ms=recent_ms)
         self._world = world
-        self._jobs = SimpleNamespace(put=self._take)  # type: ignore[assignment]
-        self._queued: list[_Write | _Read] = []
-        self._is_scheduled = False
-        self._is_dead = False
-        self._disk_failure: StoreError | None = None
-        self.fails_next: bool | None = None
-        """None: the next commit goes well; else it fails, and this says whether it is on disk all the same."""
-        self.on_committed: Callable[[], None] = lambda: None
+        super().__init__(directory, clock, on_failure, recent_ms=recent_ms)
 
-    def _take(self, job: _Write | _Read) -> None:
-        """As the queue of the thread does."""
-        if self._is_dead:
-            return
-        self._queued.append(job)
-        self._schedule()
-
-    def _schedule(self) -> None:
-        if self._queued and not self._is_scheduled:
-            self._is_scheduled = True
-            self._loop.call_later(self._world.commit_s(), self._step)
-
-    def _step(self) -> None:
-        self._is_scheduled = False
-        if self._is_dead or self._is_closed:
-            return
-        self._work_off()
-        self._schedule()
-
-    def _work_off(self) -> None:
-        jobs, self._queued = self._queued[:BATCH_MAX], self._queued[BATCH_MAX:]
-        if self._disk_failure is not None:
-            self._wake(self._failed, jobs, self._disk_failure)
-            return
-        writes = [job.encoded for job in jobs if isinstance(job, _Write)]
-        if writes and self.fails_next is not None:
-            if self.fails_next:
-                self._file.log(writes, self._clock.wall_ms())
-            self._disk_failure = StoreError("the disk failed")
-            self._wake(self._failed, jobs, self._disk_failure)
-            return
-        self._perform(jobs)
-
-    def _wake(self, call: Callable[..., None], *args: Any) -> None:
-        self._loop.call_soon(self._tell, call, *args)
-
-    def _tell(self, call: Callable[..., None], *args: Any) -> None:
-        if self._is_dead:
-            return
-        call(*args)
-        if call == self._committed:
-            self.on_committed()
+    def _make_thread(self) -> VirtualThread:
+        self.thread = VirtualThread(self._file, self, self._clock, self._world)
+        return self.thread
 
     def kill(self, *, is_written: bool) -> None:
-        """The process is gone: what was submitted is on disk or not, and nobody is told."""
+        """The process is gone."""
         self._hand_over()
-        changes = [job.encoded for job in self._queued if isinstance(job, _Write)]
-        if changes and is_written and self._disk_failure is None:
-            self._file.log(changes, self._clock.wall_ms())
-        self._is_dead = True
-        self._file.close()
+        self.thread.kill(is_written=is_written)
 
     def let_go(self) -> None:
         """Close the file, if nobody has."""
-        self._is_dead = True
-        self._file.close()
-
-    async def close(self) -> None:
-        if self._is_closed or self._is_dead:
-            self._is_closed = True
-            return
-        self._is_closed = True
-        while self._queued:
-            self._work_off()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        self.thread.is_dead = True
         self._file.close()
 
 

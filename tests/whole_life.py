@@ -69,7 +69,7 @@ class Life:
     ) -> VirtualStore:
         assert sync is Sync.FULL
         self.store = VirtualStore(self._world, directory, clock, on_failure, recent_ms)
-        self.store.on_committed = self._committed
+        self.store.thread.on_stored = self._committed
         return self.store
 
     def node_http(self, timeout_ms: int) -> NodeHttp:

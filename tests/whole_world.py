@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 import msgspec
 from virtual_time import run_virtual, virtual_loop
-from whole_edges import Node, NoThread, VirtualAlarm, VirtualRoom, VirtualStore
+from whole_edges import Node, VirtualAlarm, VirtualRoom, VirtualStore
 from whole_life import Life
 from whole_plan import LENGTH_S, Arrival, Batch, Change, End, Operator, Plan, Push, is_in
 from whole_story import Call, Key, Offer, Story
@@ -32,7 +32,7 @@ from gateway.ops.memory import MemoryGauge
 from gateway.outbound.answers import PushAnswer
 from gateway.outbound.options import KEY, NOT_BEFORE, PREFER, PRIORITY, RECEIPTS, TTL, UNCERTAIN
 from gateway.outbound.send import LATE_NS
-from gateway.store import sqlite_open, sqlite_store
+from gateway.store import sqlite_open
 from gateway.store.protocol import ParkedQuery
 
 REST_S: Final = 600.0
@@ -198,7 +198,7 @@ class World:
         while True:
             life = await self._open()
             assert life.store is not None
-            life.store.fails_next = None
+            life.store.thread.fails_next = None
             with contextlib.suppress(StoreError):
                 if await life.request(partial(self._resume, life)):
                     return
@@ -449,7 +449,7 @@ class World:
                     life.gateway._finish()
                 case "disk":
                     assert life.store is not None
-                    life.store.fails_next = end.is_written
+                    life.store.thread.fails_next = end.is_written
 
     async def _operate(self) -> None:
         for one in self.plan.operators:
@@ -567,7 +567,6 @@ def _edges(world: World) -> Iterator[None]:
         ),
         (bridges, {"HttpClient": lambda timeout_ms, *_: world.life.backend_http(timeout_ms)}),
         (inbound_parts, {"MemoryGauge": lambda: MemoryGauge(Path("/nonexistent"))}),
-        (sqlite_store, {"threading": SimpleNamespace(Thread=NoThread)}),
         (sqlite_open, {"secrets": secrets}),
     ]
     with contextlib.ExitStack() as stack:

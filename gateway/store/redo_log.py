@@ -13,6 +13,8 @@ left to the kernel (`Sync.OS`), which writes them in any order. A number that wa
     frame  = magic (4), length (4), number (8), time (8), CRC-32 of all that and the payload (4), payload
     payload: entries as `change_codec.py` writes them, each after its length (4)
 
+`_fast/log_writer.pyx` writes the frames, for whoever appends one and for a thread that commits what others submit.
+
 Numbers are little-endian; the time is the commit's, wall clock in ms. The CRC begins with the store's secret, so that no body
 can have a frame in it that looks like one of ours.
 """
@@ -25,6 +27,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from gateway._fast.log_writer import LogWriter
 from gateway.errors import StoreCorruptError
 from gateway.store.sqlite_faults import sync_directory
 
@@ -63,26 +66,31 @@ class RedoLog:
         self.path = Path(f"{store_path}{SUFFIX}")
         self._header = _FILE_MAGIC + store_id.encode()
         self._seed = zlib.crc32(secret)
-        self._magic = _SYNCED if syncs else _UNSYNCED
-        self._flags = os.RWF_DSYNC if syncs else 0
-        self._number = applied
-        """Of the last frame."""
-        self._end = FIRST
         self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            self._begin()
+            self._begin(applied)
+            self.writer = LogWriter(
+                self._handle,
+                _SYNCED if syncs else _UNSYNCED,
+                self._seed,
+                FIRST,
+                LOG_BYTES,
+                # One call writes and syncs.
+                os.RWF_DSYNC if syncs else 0,
+            )
         except BaseException:
             os.close(self._handle)
             raise
+        self.writer.go_on(applied, FIRST)
 
-    def _begin(self) -> None:
+    def _begin(self, applied: int) -> None:
         content = _read(self._handle)
         header = content[: len(self._header)]
         if header != self._header:
             # Made and not written to the end is a part of ours. Anything else may have what was committed.
-            if not self._header.startswith(header.rstrip(b"\0")) or self._later_frames(content):
+            if not self._header.startswith(header.rstrip(b"\0")) or self._later_frames(content, 0, applied):
                 raise StoreCorruptError(f"{self.path} is not the log of this store")
-            if self._number and not content:
+            if applied and not content:
                 log.warning("the store had no log: if %s was lost, so is what it had", self.path)
             _allocate(self._handle)
         # The process before may have ended because this sync failed; the kernel would show us what is not on disk.
@@ -93,33 +101,29 @@ class RedoLog:
     @property
     def number(self) -> int:
         """Of the last frame."""
-        return self._number
+        return self.writer.number
 
     @property
     def used_bytes(self) -> int:
         """Of the frames since `begin_anew`."""
-        return self._end - FIRST
+        return self.writer.used_bytes
+
+    @property
+    def last_ms(self) -> int:
+        """When the last of the entries since `begin_anew` was committed; 0: there is none."""
+        return self.writer.last_ms
+
+    def entries(self) -> list[bytes]:
+        """Those appended since `begin_anew`, in order."""
+        return self.writer.entries()
 
     def try_append(self, entries: Sequence[bytes], now_ms: int) -> bool:
         """Put encoded entries on disk as one frame, if there is room. After an OSError nobody knows whether they are."""
-        parts: list[bytes] = []
-        for entry in entries:
-            parts += (_LENGTH.pack(len(entry)), entry)
-        payload = b"".join(parts)
-        if self._end + _HEAD_BYTES + len(payload) > LOG_BYTES:
-            return False
-        number = self._number + 1
-        fields = _FIELDS.pack(self._magic, len(payload), number, now_ms)
-        checksum = _CHECKSUM.pack(zlib.crc32(payload, zlib.crc32(fields, self._seed)))
-        frame = b"".join((fields, checksum, payload))
-        _write(self._handle, frame, self._end, self._flags)
-        self._number = number
-        self._end += len(frame)
-        return True
+        return self.writer.append([*entries], now_ms)
 
     def begin_anew(self) -> None:
         """Everything in it is in the tables, on disk."""
-        self._end = FIRST
+        self.writer.begin_anew()
 
     def recover(self) -> tuple[list[bytes], int]:
         """The encoded entries that are not in the tables, in order, and when the last was committed.
@@ -129,17 +133,18 @@ class RedoLog:
         content = _read(self._handle)
         entries: list[bytes] = []
         committed_ms = 0
-        while (frame := self._frame_at(content, self._end)) is not None and frame.number == self._number + 1:
+        number, end = self.number, FIRST
+        while (frame := self._frame_at(content, end)) is not None and frame.number == number + 1:
             entries += _entries_in(frame.payload)
-            self._number, committed_ms = frame.number, frame.at_ms
-            self._end = frame.end
-        if later := self._later_frames(content, self._end):
+            number, committed_ms, end = frame.number, frame.at_ms, frame.end
+        if later := self._later_frames(content, end, number):
             if any(frame.is_synced for frame in later):
-                raise StoreCorruptError(f"{self.path} is damaged: frame {self._number + 1} is not whole")
+                raise StoreCorruptError(f"{self.path} is damaged: frame {number + 1} is not whole")
             log.warning(
                 "the last commits were not on disk: %d of them are here in part and dropped", len(later)
             )
-            self._number = max(frame.number for frame in later)
+            number = max(frame.number for frame in later)
+        self.writer.go_on(number, end)
         return entries, committed_ms
 
     def _frame_at(self, content: bytes, at: int) -> "_Frame | None":
@@ -156,12 +161,12 @@ class RedoLog:
             return None
         return _Frame(number, at_ms, payload, begin + length, magic == _SYNCED)
 
-    def _later_frames(self, content: bytes, at: int = 0) -> "list[_Frame]":
-        """Whole frames from `at` on that are later than the last one; those of earlier rounds are not."""
+    def _later_frames(self, content: bytes, at: int, number: int) -> "list[_Frame]":
+        """Whole frames from `at` on that are later than `number`; those of earlier rounds are not."""
         found: list[_Frame] = []
         while (at := content.find(_MAGIC_START, at)) >= 0:
             frame = self._frame_at(content, at)
-            if frame is not None and frame.number > self._number:
+            if frame is not None and frame.number > number:
                 found.append(frame)
             at += 1
         return found
@@ -189,11 +194,10 @@ def _allocate(handle: int) -> None:
         os.ftruncate(handle, 0)
 
 
-def _write(handle: int, data: bytes, at: int, flags: int = 0) -> None:
-    # With RWF_DSYNC one call writes and syncs: the lock of the interpreter is asked for once and not twice.
-    written = os.pwritev(handle, (data,), at, flags)
+def _write(handle: int, data: bytes, at: int) -> None:
+    written = 0
     while written < len(data):
-        written += os.pwritev(handle, (data[written:],), at + written, flags)
+        written += os.pwrite(handle, data[written:], at + written)
 
 
 def _read(handle: int) -> bytes:
@@ -221,12 +225,20 @@ class NoLog:
 
     def __init__(self) -> None:
         self.used_bytes = 0
+        self.last_ms = 0
+        self._entries: list[bytes] = []
 
-    def try_append(self, entries: Sequence[bytes], _now_ms: int) -> bool:
+    def entries(self) -> list[bytes]:
+        return self._entries
+
+    def try_append(self, entries: Sequence[bytes], now_ms: int) -> bool:
+        self._entries += entries
         self.used_bytes += sum(map(len, entries))
+        self.last_ms = now_ms
         return True
 
     def begin_anew(self) -> None:
+        self._entries = []
         self.used_bytes = 0
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from gateway._fast.log_writer import LogWriter
 from gateway.errors import StoreCorruptError, StoreError, StoreFullError
 from gateway.events import InboundClass, InboundRecord, SendClass, SendRecord, Side
 from gateway.store import reserve, sqlite_parked, sqlite_read, sqlite_sends
@@ -84,10 +85,6 @@ class SqliteFile:
         """As of the last commit; replaced and never changed, so that another thread may look."""
         self.parked_dropped = 0
         """Dead letters that left to make room."""
-        self._logged: list[bytes] = []
-        """Encoded entries that are in the log and not in the tables."""
-        self._logged_ms = 0
-        """When the last of them was committed, wall clock."""
         self._has_failed = False
         self.check_ins = 0
         """Transactions that brought what the log had into the tables."""
@@ -109,19 +106,19 @@ class SqliteFile:
         applied = meta(self._db, "redo", 0)
         log = self._log = RedoLog(self.path, self.store_id, self.secret, applied, syncs=sync is Sync.FULL)
         try:
-            self._logged, self._logged_ms = log.recover()
+            entries, committed_ms = log.recover()
             if log.number != applied:
-                self._replay()
+                self._replay(entries, committed_ms)
             reserve.make(self.path)
         except BaseException:
             log.close()
             raise
         return log
 
-    def _replay(self) -> None:
+    def _replay(self, entries: Sequence[bytes], committed_ms: int) -> None:
         """Bring what was found in the log into the tables."""
         try:
-            self._write(self._decoded(), self._logged_ms)
+            self._write(self._decoded(entries), committed_ms)
         except StoreError as error:
             if isinstance(error.__cause__, (sqlite3.OperationalError, MemoryError)):
                 raise
@@ -133,20 +130,48 @@ class SqliteFile:
         """What the log has that the tables have not."""
         return self._log.used_bytes
 
+    @property
+    def writer(self) -> LogWriter | None:
+        """What commits for those on other threads, while `serve`; None where nothing is to survive."""
+        return self._log.writer if isinstance(self._log, RedoLog) else None
+
+    def serve(
+        self, writer: LogWriter, spacing_ns: int, crowd: int, batch_max: int, much_bytes: int, idle_ns: int
+    ) -> int:
+        """Store what is submitted to the `writer`, until what it returns. Raises StoreError as `log` does."""
+        self._require_health()
+        try:
+            return writer.serve(spacing_ns, crowd, batch_max, much_bytes, idle_ns)
+        except OSError as error:
+            self._has_failed = True
+            raise self.failure("could not commit", error) from error
+
+    def try_store_batch(self, writer: LogWriter) -> bool:
+        """Make room for the batch that the `writer` has no room for; or where all is free, store it in the tables (True).
+
+        Raises StoreError.
+        """
+        if self._log.used_bytes:
+            self.check_in()
+            return False
+        batch, at_ms = writer.take_batch()
+        self._write(self._decoded(batch), at_ms)
+        return True
+
     def log(self, entries: Sequence[bytes], now_ms: int) -> None:
-        """Store encoded `entries` with one sync. Raises StoreError: then nobody knows whether they are stored.
+        """Store encoded `entries` with one sync, while nobody submits any. Raises StoreError: are they stored? Nobody knows.
 
         Nothing may be stored after that: it could stand beyond what can't be read back.
         """
-        if self._has_failed:
-            raise StoreError(f"the store {self.path} has failed before")
+        self._require_health()
         if not self._try_append(entries, now_ms):
             self.check_in()
             if not self._try_append(entries, now_ms):
-                self._write([decode(entry) for entry in entries], now_ms)  # more than a log holds
-                return
-        self._logged += entries
-        self._logged_ms = now_ms
+                self._write(self._decoded(entries), now_ms)  # more than a log holds
+
+    def _require_health(self) -> None:
+        if self._has_failed:
+            raise StoreError(f"the store {self.path} has failed before")
 
     def _try_append(self, entries: Sequence[bytes], now_ms: int) -> bool:
         try:
@@ -157,16 +182,16 @@ class SqliteFile:
 
     def check_in(self) -> None:
         """Bring what the log has into the tables, in one transaction. Raises StoreError; it is still in the log then."""
-        if self._logged:
-            self._write(self._decoded(), self._logged_ms)
+        if entries := self._log.entries():
+            self._write(self._decoded(entries), self._log.last_ms)
 
     def apply(self, changes: Sequence[Change], now_ms: int) -> None:
         """Store `changes` in the tables, with what the log has. Raises StoreError; nothing is stored then."""
-        self._write([*self._decoded(), merge(changes)], now_ms)
+        self._write([*self._decoded(self._log.entries()), merge(changes)], now_ms)
 
-    def _decoded(self) -> list[Entry]:
+    def _decoded(self, entries: Sequence[bytes]) -> list[Entry]:
         try:
-            return [decode(entry) for entry in self._logged]
+            return [decode(entry) for entry in entries]
         except msgspec.DecodeError as error:
             raise StoreCorruptError(
                 f"the log of the store {self.path} has what is none of ours: {error}"
@@ -183,7 +208,6 @@ class SqliteFile:
             raise self.failure("could not commit", error) from error
         # Not before: a stop up to here finds all of it in the log.
         self._log.begin_anew()
-        self._logged = []
         self._seen_upto = seen_upto
         self.check_ins += 1
         self._pages_bytes = 0
@@ -298,10 +322,14 @@ class SqliteFile:
 
     def used_bytes(self) -> int:
         """Bytes of the pages in use and of what the log has; SQLite's own log comes on top, some megabytes at most."""
+        return self.pages_bytes() + self.logged_bytes
+
+    def pages_bytes(self) -> int:
+        """Of the tables' pages in use."""
         if not self._pages_bytes:
             pages = pragma(self._db, "page_count") - pragma(self._db, "freelist_count")
             self._pages_bytes = pages * pragma(self._db, "page_size")
-        return self._pages_bytes + self.logged_bytes
+        return self._pages_bytes
 
     def trim(self) -> None:
         """Give back what SQLite's own log takes beyond `WAL_KEPT_BYTES`: on a small disk nothing may be left beside it.

@@ -1,32 +1,23 @@
-"""Group commit: one thread writes, the loop waits, and a whole batch shares one fsync.
+"""Group commit: the loop puts changes together, a thread stores them, and a whole batch shares one fsync.
 
 A commit is one frame of the redo log; the tables get what it says later, many commits at once, or before anything is read.
-What is put while the loop looks at all that has come is one entry of it, in the form that it has then.
+What is put while the loop looks at all that has come is one entry of it, in the form that it has then. `sqlite_thread.py` is
+the thread's side.
 
-Timerless for all that somebody waits for: the thread takes what has been submitted while it was busy, commits it at once, and
-wakes the loop once. Alone, an item commits at the disk's own speed; under load batches grow by themselves.
-
-A failed commit is never retried on the same handle (after a failed fsync nobody knows what is on disk):
-everything in the batch and everything after it fails with StoreError, and the process must end. That holds for a full
-disk too, though SQLite rolls that back: what the parts have in memory by then is not undone. A damaged file is set aside
-when it has been closed, so that the next start does not meet it again.
+When a commit has failed everything in the batch and everything after it fails with StoreError, and the process must end.
+That holds for a full disk too, though SQLite rolls that back: what the parts have in memory by then is not undone.
 """
 
 import asyncio
 import logging
-import queue
-import sqlite3
 import sys
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from gateway.clock import NS_PER_MS, NS_PER_S, Clock
+from gateway.clock import NS_PER_MS, Clock
 from gateway.errors import StoreCorruptError, StoreError
 from gateway.events import InboundClass, InboundRecord, SendClass, SendRecord, Side
-from gateway.store.change_codec import encode, merge
 from gateway.store.protocol import (
     BatchStatus,
     Change,
@@ -42,30 +33,13 @@ from gateway.store.protocol import (
     awaited,
 )
 from gateway.store.sqlite_file import SqliteFile
-from gateway.store.sqlite_parked import touches
+from gateway.store.sqlite_thread import BATCH_MAX, CHECK_IN_BYTES, CHECK_IN_S, Read, StoreThread, Write
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-BATCH_MAX: Final = 512
-"""Changes in one commit: bounds what one commit can hold up, and is far beyond where batching pays."""
-
 COMPANY_S: Final = 0.005
 """What need not be on disk at once waits so long for the commit of something that must."""
-
-SPACING_NS: Final = NS_PER_MS
-"""Between two small commits. One costs as much as three events (a wake-up of the thread, a sync, a wake-up of the loop), and
-a thousand events a second come one by one: so the first of a few goes at once, and the next ones go together."""
-
-CROWD: Final = 8
-"""Changes in a commit that is not small: whoever brings so many at once waits for their answers, and no others come."""
-
-CHECK_IN_BYTES: Final = 1 << 18
-"""In the log: more is brought into the tables. A quarter of a second of a storm of receipts, in 5 to 10 ms, for which acks
-wait; 1 MiB took four times that."""
-
-CHECK_IN_S: Final = 0.5
-"""Without a commit, until what the log has is brought into the tables: what a start after a crash would do else."""
 
 _SURVIVES_NO: Final = {
     Sync.OS: "power cut and no crash of the machine",
@@ -74,27 +48,6 @@ _SURVIVES_NO: Final = {
 
 SWITCH_INTERVAL_S: Final = 0.0005
 """How long the loop keeps the GIL while the writer wants it; the default, 5 ms, would be added to each ack."""
-
-
-class _Write:
-    """Changes that were put together, and what they do."""
-
-    __slots__ = ("changes", "encoded", "touches_parked")
-
-    def __init__(self, changes: list[Change]) -> None:
-        self.changes = changes
-        # As they are now: the records in them go on living.
-        entry = merge(changes)
-        self.encoded = encode(entry)
-        self.touches_parked = touches(entry)
-
-
-class _Read:
-    __slots__ = ("call", "future")
-
-    def __init__(self, call: Callable[[SqliteFile], Any], future: asyncio.Future[Any]) -> None:
-        self.call = call
-        self.future = future
 
 
 class SqliteStore:
@@ -123,12 +76,9 @@ class SqliteStore:
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
         self._next_seq = self.recovered.next_seq
+        self._pages_bytes = self._file.pages_bytes()
         self._used_bytes = self._file.used_bytes()
         self._failure: StoreError | None = None
-        self._defect: StoreError | None = None
-        """The same as its thread knows it, which is earlier."""
-        self._next_commit_ns = 0
-        """Not before this, after a small one."""
         self._is_closed = False
         self.commits = 0
         self.changes = 0
@@ -139,14 +89,16 @@ class SqliteStore:
         self._timer: asyncio.TimerHandle | None = None
         self._waiting_since_ns = 0
         self._is_volatile = sync is Sync.OFF
-        self._kept: list[_Write] = []
+        self._kept: list[Write] = []
         """Where nothing is to survive: stored, and not with the thread yet."""
         self._kept_bytes = 0
         self._kept_timer: asyncio.TimerHandle | None = None
-        self._jobs: queue.SimpleQueue[_Write | _Read | None] = queue.SimpleQueue()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._thread = self._make_thread()
         self._thread.start()
+
+    def _make_thread(self) -> StoreThread:
+        return StoreThread(self._file, self, self._clock, self._loop)
 
     def _recover(self, now_ms: int, recent_ms: int) -> Recovered:
         try:
@@ -194,23 +146,25 @@ class SqliteStore:
         if self._gathered:
             gathered, self._gathered = self._gathered, []
             try:
-                write = _Write(gathered)
+                write = Write(gathered)
             except Exception as error:  # noqa: BLE001 - whoever waits for it must not wait for ever
                 self._end(self._file.failure("could not write", error), gathered, [])
                 return
             if self._is_volatile:
                 self._keep(write)
             else:
-                self._jobs.put(write)
+                self._thread.put(write)
 
-    def _keep(self, write: _Write) -> None:
+    def _keep(self, write: Write) -> None:
         """What is to survive nothing is stored as soon as it is put; the thread is woken for many at once."""
         self._kept.append(write)
         self._kept_bytes += len(write.encoded)
         if self._kept_timer is None:
             self._kept_timer = self._loop.call_later(CHECK_IN_S, self._hand_over_kept)
-        self._committed([write], self._used_bytes + len(write.encoded))
-        write.changes = []  # they have been told
+        self._used_bytes += len(write.encoded)
+        self.commits += 1
+        self._tell_changes(write.changes)
+        write.changes = []
         if self._kept_bytes >= CHECK_IN_BYTES or write.touches_parked:
             self._hand_over_kept()
 
@@ -220,7 +174,7 @@ class SqliteStore:
             self._kept_timer = None
         kept, self._kept, self._kept_bytes = self._kept, [], 0
         for write in kept:
-            self._jobs.put(write)
+            self._thread.put(write)
 
     def submit(self, change: Change) -> asyncio.Future[None]:
         stored = awaited(change)
@@ -284,7 +238,7 @@ class SqliteStore:
         else:
             self._hand_over()
             self._hand_over_kept()
-            self._jobs.put(_Read(call, future))
+            self._thread.put(Read(call, future))
         return future
 
     def used_bytes(self) -> int:
@@ -316,15 +270,28 @@ class SqliteStore:
         self._hand_over()
         self._hand_over_kept()
         self._is_closed = True
-        self._jobs.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await self._thread.close()
 
-    def _committed(self, writes: list[_Write], used_bytes: int) -> None:
-        self._used_bytes = used_bytes
-        changes = [change for write in writes for change in write.changes]
-        if not changes:
-            return
-        self.commits += 1
+    # -- told by the thread, on the loop
+
+    def note_stored(self, writes: Sequence[Write]) -> None:
+        """These are on disk."""
+        self._used_bytes = self._pages_bytes + self._file.logged_bytes
+        if not self._is_volatile:
+            self.commits = self._thread.commits
+            self._tell_changes([change for write in writes for change in write.changes])
+
+    def note_pages(self, used_bytes: int) -> None:
+        """What the tables have in use."""
+        self._pages_bytes = used_bytes
+        self._used_bytes = used_bytes + self._file.logged_bytes
+
+    def note_failed(self, reads: Sequence[Read], error: StoreError) -> None:
+        """The store has failed: these questions have no answer, and nothing is stored any more."""
+        changes = [change for write in self._thread.take_unstored() for change in write.changes]
+        self._end(error, changes, reads)
+
+    def _tell_changes(self, changes: list[Change]) -> None:
         self.changes += len(changes)
         done = 0
         try:
@@ -343,14 +310,7 @@ class SqliteStore:
         # Of those that are left the oldest came after the last batch was taken, which was no later than this.
         self._waiting_since_ns = self._clock.now_ns()
 
-    def _note_used(self, used_bytes: int) -> None:
-        self._used_bytes = used_bytes
-
-    def _failed(self, jobs: Sequence[_Write | _Read], error: StoreError) -> None:
-        changes = [change for job in jobs if isinstance(job, _Write) for change in job.changes]
-        self._end(error, changes, [job for job in jobs if isinstance(job, _Read)])
-
-    def _end(self, error: StoreError, changes: list[Change], reads: list[_Read]) -> None:
+    def _end(self, error: StoreError, changes: list[Change], reads: Sequence[Read]) -> None:
         """The store has failed, at these; nobody is told of success any more."""
         is_first = self._failure is None
         if is_first:
@@ -365,105 +325,6 @@ class SqliteStore:
         for change in changes:
             _tell_failure(change, error)
 
-    # -- on the store's thread
-
-    def _run(self) -> None:
-        is_open = True
-        while is_open:
-            jobs: list[_Write | _Read] = []
-            size = 0
-            job = self._next_job()
-            while job is not None:
-                jobs.append(job)
-                size += len(job.changes) if isinstance(job, _Write) else 1
-                if size >= BATCH_MAX:
-                    break
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-            is_open = job is not None
-            self._perform(jobs)
-        self._file.close()
-        if isinstance(self._defect, StoreCorruptError):
-            log.critical("%s", self._file.set_aside(self._defect))
-
-    def _next_job(self) -> _Write | _Read | None:
-        """The next to do. What the log has waits for company, and is checked in when none comes."""
-        left_ns = self._next_commit_ns - self._clock.now_ns()
-        if 0 < left_ns <= SPACING_NS:
-            time.sleep(left_ns / NS_PER_S)
-        if self._file.logged_bytes and self._defect is None:
-            try:
-                return self._jobs.get(timeout=CHECK_IN_S)
-            except queue.Empty:
-                self._check_in(is_idle=True)
-        return self._jobs.get()
-
-    def _perform(self, jobs: list[_Write | _Read]) -> None:
-        """Commit the writes, then do the reads, which see them."""
-        writes = [job for job in jobs if isinstance(job, _Write)]
-        reads = [job for job in jobs if isinstance(job, _Read)]
-        if writes:
-            self._commit(writes)
-        if reads or self._file.logged_bytes >= CHECK_IN_BYTES:
-            self._check_in()
-        for at, read in enumerate(reads):
-            if self._defect is not None:
-                self._wake(self._failed, reads[at:], self._defect)
-                return
-            try:
-                result = read.call(self._file)
-            except (sqlite3.Error, OSError, StoreError) as error:
-                self._fail("could not be read", error, reads[at:])
-                return
-            except Exception as error:
-                log.exception("a question to the store is wrong in itself")
-                self._wake(_refuse, read.future, error)
-                continue
-            self._wake(_resolve, read.future, result)
-
-    def _commit(self, writes: list[_Write]) -> None:
-        if self._defect is not None:
-            self._wake(self._failed, writes, self._defect)
-            return
-        try:
-            self._file.log([write.encoded for write in writes], self._clock.wall_ms())
-            if any(write.touches_parked for write in writes):
-                self._file.check_in()  # dead letters are looked at from outside
-            used_bytes = self._file.used_bytes()
-        except Exception as error:  # noqa: BLE001 - a thread that dies in silence leaves everyone waiting
-            self._fail("could not write", error, writes)
-        else:
-            self._wake(self._committed, writes, used_bytes)
-            if sum(len(write.changes) for write in writes) < CROWD:
-                self._next_commit_ns = self._clock.now_ns() + SPACING_NS
-
-    def _check_in(self, *, is_idle: bool = False) -> None:
-        if self._defect is None:
-            try:
-                self._file.check_in()
-                if is_idle:
-                    self._file.trim()
-                used_bytes = self._file.used_bytes()
-            except Exception as error:  # noqa: BLE001 - as above
-                self._fail("could not write", error, [])
-            else:
-                # A full store takes nothing: no commit would ever tell that it has room again.
-                self._wake(self._note_used, used_bytes)
-
-    def _fail(self, what: str, error: Exception, jobs: Sequence[_Write | _Read]) -> None:
-        """The store has failed, at `jobs`."""
-        self._defect = self._file.failure(what, error)
-        self._wake(self._failed, jobs, self._defect)
-
-    def _wake(self, call: Callable[..., None], *args: Any) -> None:
-        try:
-            self._loop.call_soon_threadsafe(call, *args)
-        except RuntimeError:
-            # The loop is closed: nobody waits any more, and what is on disk stays there.
-            log.warning("the store finished a batch after the loop was closed")
-
 
 def _tell_failure(change: Change, error: StoreError) -> None:
     for call in change.on_failure:
@@ -471,13 +332,3 @@ def _tell_failure(change: Change, error: StoreError) -> None:
             call(error)
         except Exception:  # the others wait for the same news, and the process ends of the first failure
             log.exception("a part failed to take note of a failure")
-
-
-def _refuse(future: asyncio.Future[Any], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
-
-
-def _resolve(future: asyncio.Future[Any], result: Any) -> None:
-    if not future.done():
-        future.set_result(result)
