@@ -42,6 +42,8 @@ class Delays(Generic[R]):
 
     def next_due_ns(self, after_ns: int) -> int | None:
         """When the first of a class is due that was not due at `after_ns`; None: there is none."""
+        if not self.count:
+            return None
         firsts = (heap[0][0] for heap in self._heaps if heap)
         return min((due_ns for due_ns in firsts if due_ns > after_ns), default=None)
 
