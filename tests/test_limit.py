@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from gateway.clock import NS_PER_MS, NS_PER_S
 from gateway.inbound.limit import DECREASE, START, ConcurrencyLimit, Sign, Ticket, partition
+from gateway.inbound.slow_start import SAMPLES
 
 MS = NS_PER_MS
+LOWERED = int(START * DECREASE)
 
 
 def entered(limit: ConcurrencyLimit, count: int) -> list[Ticket]:
@@ -36,13 +38,59 @@ def test_starts_at_a_few_and_never_above_the_highest() -> None:
     assert ConcurrencyLimit(2).limit == 2
 
 
+def after_an_overload(highest: int) -> ConcurrencyLimit:
+    """From here on growth is careful."""
+    limit = ConcurrencyLimit(highest)
+    limit.leave(limit.enter(0), MS, Sign.OVERLOADED)
+    assert limit.limit == LOWERED
+    return limit
+
+
 def test_one_more_after_as_many_successes_as_the_limit() -> None:
+    limit = after_an_overload(100)
+    succeed_fully_used(limit, LOWERED - 1)
+    assert limit.limit == LOWERED
+    limit = after_an_overload(100)
+    succeed_fully_used(limit, LOWERED)
+    assert limit.limit == LOWERED + 1
+
+
+def round_trips(limit: ConcurrencyLimit, latencies_ms: list[int]) -> list[int]:
+    """All of the limit goes at once and is answered at once, again and again; the limit after each."""
+    limits, now_ns = [], 0
+    for latency_ms in latencies_ms:
+        tickets = [limit.enter(now_ns) for _ in range(limit.limit)]
+        now_ns += latency_ms * MS
+        for ticket in tickets:
+            limit.leave(ticket, now_ns, Sign.WELL)
+        limits.append(limit.limit)
+    return limits
+
+
+def test_at_first_it_doubles_in_a_round_trip_and_then_grows_by_one() -> None:
+    """A backend of two seconds gets forty at once after four of its answers, not after 36."""
+    limit = ConcurrencyLimit(48)
+    assert round_trips(limit, [2_000] * 5) == [8, 16, 32, 48, 48]
+    for ticket in entered(limit, 48):
+        limit.leave(ticket, MS, Sign.OVERLOADED)
+    before = limit.limit
+    assert round_trips(limit, [2_000] * 3) == [before + 1, before + 2, before + 3]
+
+
+def test_the_doubling_ends_where_answers_take_longer_and_the_last_one_is_taken_back() -> None:
+    """A server for eight: 16 at once take twice as long, which the first few of them tell."""
+    limit = ConcurrencyLimit(128)
+    assert round_trips(limit, [50, 50]) == [8, 16]
+    (after,) = round_trips(limit, [100])
+    assert 8 <= after <= (16 + 2 * SAMPLES) // 2
+    assert round_trips(limit, [75] * 3) == [after + 1, after + 2, after + 3]
+
+
+def test_a_place_that_is_free_ends_no_doubling() -> None:
     limit = ConcurrencyLimit(100)
-    succeed_fully_used(limit, START - 1)
+    limit.leave(limit.enter(0), 50 * MS, Sign.WELL)
     assert limit.limit == START
-    limit = ConcurrencyLimit(100)
-    succeed_fully_used(limit, START)
-    assert limit.limit == START + 1
+    assert round_trips(limit, [50]) == [2 * START]
 
 
 def test_grows_to_the_highest_and_stays() -> None:
@@ -63,17 +111,17 @@ def test_does_not_grow_while_a_place_is_free() -> None:
 
 
 def test_failures_of_one_round_trip_lower_it_once() -> None:
-    limit = ConcurrencyLimit(100)
-    succeed_fully_used(limit, sum(range(START, 20)))
+    limit = after_an_overload(100)
+    succeed_fully_used(limit, sum(range(LOWERED, 20)))
     assert limit.limit == 20
     for ticket in entered(limit, 20):
         limit.leave(ticket, MS, Sign.OVERLOADED)
-    assert (limit.limit, limit.lowered) == (int(20 * DECREASE), 1)
+    assert (limit.limit, limit.lowered) == (int(20 * DECREASE), 2)
 
 
 def test_a_failure_of_the_next_round_trip_lowers_it_again() -> None:
-    limit = ConcurrencyLimit(100)
-    succeed_fully_used(limit, sum(range(START, 20)))
+    limit = after_an_overload(100)
+    succeed_fully_used(limit, sum(range(LOWERED, 20)))
     (first, second) = entered(limit, 2)
     limit.leave(first, MS, Sign.OVERLOADED)
     third = limit.enter(MS)
@@ -121,11 +169,12 @@ def test_an_answer_that_says_nothing_of_the_load_changes_nothing() -> None:
 def test_it_stays_within_its_bounds_and_moves_as_it_says(
     highest: int, steps: list[tuple[str | Sign, int, int]]
 ) -> None:
-    """Up by one, down to 70 %, or back to where it was before that, whatever comes in whatever order."""
+    """Up by one, down to 70 % (once to half), or back to where it was before that, whatever comes in whatever order."""
     limit = ConcurrencyLimit(highest)
     under_way: list[Ticket] = []
     now_ns = 0
     before_decrease = limit.limit
+    halved = 0
     for step, pick, passed_ns in steps:
         now_ns += passed_ns
         before = limit.limit
@@ -137,11 +186,15 @@ def test_it_stays_within_its_bounds_and_moves_as_it_says(
         assert limit.in_flight == len(under_way)
         assert 1 <= limit.limit <= highest
         lower = max(1, int(before * DECREASE))
-        assert limit.limit in {before, before + 1, lower, before_decrease}
+        half = max(1, before // 2)
+        assert limit.limit in {before, before + 1, lower, half, before_decrease}
+        if limit.limit == half < lower:
+            halved += 1
+            assert halved == 1
         if limit.limit != before:
             assert step in {Sign.WELL, Sign.OVERLOADED}
         if limit.limit < before:
-            assert limit.limit == lower
+            assert limit.limit in {lower, half}
             before_decrease = before
 
 

@@ -302,8 +302,9 @@ async def test_the_page_shows_pressure_ladder_ledger_and_gates(tmp_path: Path) -
     assert metrics["gateway_ledger_evicted_total"] == 0
     for destination in ("message", "event"):
         labels = f'{{destination="{destination}"}}'
-        assert 1 <= metrics[f"gateway_backend_limit{labels}"] <= 4
-        assert metrics[f"gateway_backend_limit_max{labels}"] == {"message": 12, "event": 4}[destination]
+        highest = {"message": 48, "event": 16}[destination]
+        assert 1 <= metrics[f"gateway_backend_limit{labels}"] <= highest
+        assert metrics[f"gateway_backend_limit_max{labels}"] == highest
         assert metrics[f"gateway_backend_limit_lowered_total{labels}"] >= 0
         assert metrics[f"gateway_backend_rate_waiting{labels}"] == 0
         assert f"gateway_backend_in_flight{labels}" in metrics

@@ -231,7 +231,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             1_024,
             "Most requests under way at once, per destination; on one server a quarter of it is for events.",
         ),
-    ] = 16
+    ] = 64
     backend_tps: Annotated[
         int, fields.count(0, 100_000, "Most requests a second, messages first; 0: no such limit.")
     ] = 0

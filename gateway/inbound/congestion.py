@@ -66,6 +66,10 @@ class Congestion:
         self._phase = _Phase.WATCH
         self._begin_window()
 
+    def begin(self, usual: float | None) -> None:
+        """Begin with what a time without a queue is known to be, as a logarithm, if it is."""
+        self._usual = usual
+
     def add(self, latency_ns: int, limit: int, *, is_full: bool) -> Advice:
         """Take in an answer to a request that went under `limit`, `is_full`: all of it in use."""
         time = math.log(max(1, latency_ns))

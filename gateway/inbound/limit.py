@@ -1,7 +1,7 @@
 """How many requests may be under way to one destination: found by trying, as TCP finds its window (RFC 5681).
 
-Additive increase: one more after as many successes as the limit counts, if all of it was in use. Multiplicative
-decrease: to 70 % when the destination is overloaded, or when `Congestion` finds that it queues what we send it. What
+Slow start: one more for each success, until answers take longer (`slow_start.py`). Additive increase after it: one more after
+as many successes as the limit counts. Both only if all of it was in use. Multiplicative decrease: to 70 % when the destination is overloaded, or when `Congestion` finds that it queues what we send it. What
 was under way at a change speaks of the limit before it and changes nothing: so sixteen requests that time out
 together are one sign, not sixteen, and an episode is exactly one round trip. Pure: time comes in.
 """
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from gateway.inbound.congestion import Advice, Congestion
+from gateway.inbound.slow_start import Pace, SlowStart
 
 START: Final = 4
 """A few: enough for a backend that takes 50 ms to get 80 requests a second from the first one on."""
@@ -47,6 +48,7 @@ class ConcurrencyLimit:
         self.in_flight = 0
         self.lowered = 0
         """Times an overload or a queue lowered it."""
+        self._slow_start = SlowStart()
         self._congestion = Congestion()
         self._era = 0
         """Counts changes other than by one; requests of an earlier era know nothing of the limit now."""
@@ -76,12 +78,26 @@ class ConcurrencyLimit:
         if ticket.era != self._era:
             return
         if sign is Sign.OVERLOADED:
+            self._slow_start.end()
             self._congestion.reset()
             self._lower()
+        elif sign is Sign.WELL and not self._slow_start.is_over:
+            if is_full:
+                self._start(ticket.number, now_ns - ticket.entered_ns)
         elif sign is Sign.WELL:
             self._follow(self._congestion.add(now_ns - ticket.entered_ns, self.limit, is_full=is_full))
             if is_full and not self._congestion.is_examining:
                 self._grow()
+
+    def _start(self, number: int, latency_ns: int) -> None:
+        if self._slow_start.add(number, latency_ns, self._entered) is Pace.GROW:
+            self.limit = min(self.limit + 1, self.highest)
+        else:
+            self._change(max(1, self.limit // 2))
+        if self.limit == self.highest:
+            self._slow_start.end()
+        if self._slow_start.is_over:
+            self._congestion.begin(self._slow_start.quickest)
 
     def _follow(self, advice: Advice) -> None:
         if advice is Advice.LOWER:
