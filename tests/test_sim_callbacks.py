@@ -84,6 +84,19 @@ async def test_a_message_arrives_in_the_shape_of_the_client() -> None:
     assert message["timestamp"].isdecimal()
 
 
+async def test_a_callback_that_was_begun_goes_where_the_webhook_was() -> None:
+    """Switched off between the moment it was taken and the moment it is sent."""
+    node = SimNode(tps=1000)
+    async with hooked(node) as hook:
+        node.receive_text("15550100111", "hello")
+        async with asyncio.timeout(10):
+            while not node.coreapp.in_flight:
+                await asyncio.sleep(0)
+        node.set_webhook("")
+        await hook.wait_for(lambda: len(hook.bodies) == 1)
+    assert node.journal.bad_attempts == []
+
+
 async def test_any_content_can_be_received_in_a_group_too() -> None:
     node = SimNode(tps=1000)
     image = {"type": "image", "image": {"id": "m1", "mime_type": "image/png", "sha256": "0" * 64}}

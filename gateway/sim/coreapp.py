@@ -76,7 +76,9 @@ class CoreApp:
                 while delivery := self._take():
                     self.in_flight += 1
                     self._journal.in_flight_max = max(self._journal.in_flight_max, self.in_flight)
-                    tasks.create_task(self._deliver(session, delivery), name="coreapp callback")
+                    # To the webhook of now: it may be switched off before the task begins.
+                    url = self._settings.webhook_url
+                    tasks.create_task(self._deliver(session, url, delivery), name="coreapp callback")
                 await self._wait()
 
     def _take(self) -> Delivery | None:
@@ -98,25 +100,25 @@ class CoreApp:
             pass
         self._wake.clear()
 
-    async def _deliver(self, session: aiohttp.ClientSession, delivery: Delivery) -> None:
+    async def _deliver(self, session: aiohttp.ClientSession, url: str, delivery: Delivery) -> None:
         begin_ns = self._clock.now_ns()
         for callback in delivery.callbacks:
             callback.attempts += 1
             if callback.first_attempt_ns < 0:
                 callback.first_attempt_ns = begin_ns
         try:
-            reason = await self._post(session, delivery)
+            reason = await self._post(session, url, delivery)
         finally:
             self.in_flight -= 1
             self._wake.set()
         self._settle(delivery, begin_ns, reason)
 
-    async def _post(self, session: aiohttp.ClientSession, delivery: Delivery) -> str:
+    async def _post(self, session: aiohttp.ClientSession, url: str, delivery: Delivery) -> str:
         """Post one body; the answer is empty for a 200, otherwise why it does not count."""
         headers = {"Content-Type": "application/json"}
         try:
             async with session.post(
-                self._settings.webhook_url, data=_body(delivery), headers=headers, allow_redirects=False
+                url, data=_body(delivery), headers=headers, allow_redirects=False
             ) as response:
                 await response.read()
                 return "" if response.status == 200 else str(response.status)
