@@ -235,8 +235,8 @@ async def finish(gateway: GatewayProcess, ledger: Ledger, backend: RecordingBack
 
 
 @pytest.mark.timeout(240)
-async def test_twenty_kills_under_load_lose_nothing_acked(tmp_path: Path) -> None:
-    await crash_repeatedly(tmp_path, kills=20, seed=1)
+async def test_ten_kills_under_load_lose_nothing_acked(tmp_path: Path) -> None:
+    await crash_repeatedly(tmp_path, kills=10, seed=1)
 
 
 @pytest.mark.slow

@@ -60,12 +60,12 @@ async def test_a_short_storm_keeps_every_promise(tmp_path: Path) -> None:
 
 
 async def test_a_gateway_killed_with_sends_waiting_loses_nothing(tmp_path: Path) -> None:
-    plan = make_plan(tmp_path, Inbound(0, 2, 5.0), Burst(0.5, 2 * TPS), is_crashing=True)
+    plan = make_plan(tmp_path, Inbound(0, 2, 5.0), Burst(0.5, TPS), is_crashing=True)
     assert await broken(plan) == []
 
 
 async def test_a_gateway_told_twice_the_plan_breaks_the_plan(tmp_path: Path) -> None:
-    plan = make_plan(tmp_path, Inbound(0, 2, 5.0), Burst(0.1, 2 * TPS), env={"GATEWAY_TPS": str(2 * TPS)})
+    plan = make_plan(tmp_path, Inbound(0, 2, 5.0), Burst(0.1, TPS), env={"GATEWAY_TPS": str(2 * TPS)})
     (verdict,) = await broken(plan)
     assert verdict.startswith("the number's TPS is never exceeded")
 
