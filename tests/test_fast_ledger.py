@@ -460,6 +460,13 @@ class LedgerBesideModel(RuleBasedStateMachine):
         self.pages.update(pages)
         self.log = b""
 
+    @rule()
+    def clear(self) -> None:
+        self.native.clear()
+        self.model = LedgerModel(self.native.capacity)
+        self.pages, self.log = {}, b""
+        assert (self.native.dirty_pages, self.native.take_dirty_pages()) == (0, [])
+
     @rule(order=st.sampled_from([-1, 1]))
     def restart(self, order: int) -> None:
         self.native = restored(self.native.capacity, list(self.pages.items())[::order])

@@ -83,7 +83,7 @@ def test_it_is_told_for_as_long_as_it_is_kept_and_not_a_second_longer() -> None:
 
 def test_a_mask_alone_is_a_message_that_nothing_was_heard_of() -> None:
     subject = book()
-    subject.want("m1", ReceiptMask.FAILED)
+    subject.want("m1", ReceiptMask.FAILED, WALL_MS)
     assert subject.mask_of("m1") == ReceiptMask.FAILED
     known = subject.look("m1", WALL_MS)
     assert known is not None
@@ -118,7 +118,7 @@ ids = st.integers(0, 12).map("m{}".format)
 steps = st.one_of(
     st.tuples(st.just("note"), ids, st.sampled_from([Kind.SENT, Kind.DELIVERED, Kind.READ, Kind.FAILED])),
     st.tuples(st.just("want"), ids, st.sampled_from(ReceiptMask)),
-    st.tuples(st.sampled_from(["checkpoint", "restart"])),
+    st.tuples(st.sampled_from(["checkpoint", "restart", "an hour later"])),
 )
 
 
@@ -131,8 +131,11 @@ def test_after_every_step_the_disk_has_what_memory_has(story: list[tuple[object,
                 items = twin.book.note([event(kind, message_id)], WALL_MS + 1_000 * at)
                 twin.write(Change(ledger_items=items))
             case "want", str(message_id), ReceiptMask() as mask:
-                twin.write(Change(ledger_items=twin.book.want(message_id, mask)))
+                twin.write(Change(ledger_items=twin.book.want(message_id, mask, WALL_MS + 1_000 * at)))
             case ("checkpoint",):
+                twin.write(twin.book.checkpoint())
+            case ("an hour later",):
+                twin.book.forget(WALL_MS + 2 * HOUR_MS)
                 twin.write(twin.book.checkpoint())
             case _:
                 twin.restart()
@@ -142,6 +145,31 @@ def test_after_every_step_the_disk_has_what_memory_has(story: list[tuple[object,
             name = f"m{number}"
             assert again.look(name, WALL_MS) == twin.book.look(name, WALL_MS)
             assert again.mask_of(name) == twin.book.mask_of(name)
+
+
+def test_what_is_all_too_old_to_be_told_is_let_go_on_disk_too() -> None:
+    twin = Twin()
+    twin.write(Change(ledger_items=twin.book.note([event(Kind.READ)], WALL_MS)))
+    twin.write(twin.book.checkpoint())
+    twin.write(Change(ledger_items=twin.book.want("m2", ReceiptMask.NONE, WALL_MS + 1)))
+    for passed_ms, kept in ((HOUR_MS, 2), (HOUR_MS + 1, 2), (HOUR_MS + 2, 0)):
+        twin.book.forget(WALL_MS + passed_ms)
+        assert len(twin.book.ledger) == kept
+    twin.write(twin.book.checkpoint())
+    assert (twin.disk.ledger_pages, twin.disk.ledger_items) == ({}, b"")
+    twin.write(Change(ledger_items=twin.book.note([event(Kind.READ, "m3")], WALL_MS + 2 * HOUR_MS)))
+    twin.restart()
+    assert twin.book.look("m1", WALL_MS) is None
+    assert twin.book.look("m3", WALL_MS) is not None
+
+
+def test_what_a_start_finds_is_kept_for_as_long_again() -> None:
+    twin = Twin()
+    twin.write(Change(ledger_items=twin.book.note([event(Kind.READ)], WALL_MS)))
+    twin.restart()
+    for passed_ms, kept in ((9 * HOUR_MS, 1), (10 * HOUR_MS, 1), (10 * HOUR_MS + 1, 0)):
+        twin.book.forget(WALL_MS + passed_ms)
+        assert len(twin.book.ledger) == kept
 
 
 def test_a_checkpoint_takes_the_place_of_the_log_and_there_is_none_without_one() -> None:

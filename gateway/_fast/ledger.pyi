@@ -128,6 +128,9 @@ class ReceiptLedger:
         were taken, until all new ones are on disk. 4 µs a page.
         """
 
+    def clear(self) -> None:
+        """Be as a new one: no entry, no page that was taken counts any more. O(capacity)."""
+
     def restore_page(self, number: int, page: bytes) -> None:
         """Put back one page, the newest taken of its number, into a ledger that was not used yet.
 

@@ -17,7 +17,7 @@ Cost: `record` reads one slot of the index and one entry, about 1.5 times each a
 ledger larger than the cache. Memory is 40 bytes of entry and 8 to 16 of index, allocated at the start: a million
 take 48 MB. `bench/micro/ledger.py` measures both beside an OrderedDict of dataclasses.
 
-Not done: age. An entry leaves when room is needed, and who promises less keeps its own clock. Nor a change of
+Not done: age. An entry leaves when room is needed, and who promises less keeps its own clock, and clears all of it. Nor a change of
 capacity across a restart, which moves every entry: the pages name their capacity and are refused.
 """
 
@@ -237,6 +237,11 @@ cdef class ReceiptLedger:
         memset(self._page_states, CLEAN, self._pages)
         self.dirty_pages = 0
         return taken
+
+    def clear(self):
+        self._require_restored()
+        self._clear()
+        self.dirty_pages = 0
 
     def restore_page(self, Py_ssize_t number, bytes page not None):
         cdef const char* data = PyBytes_AS_STRING(page)

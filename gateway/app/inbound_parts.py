@@ -256,7 +256,8 @@ class InboundParts:
     # -- what is kept of receipts
 
     async def checkpoint(self) -> None:
-        """Put the receipt ledger on disk as pages, which take the place of its log."""
+        """Put the receipt ledger on disk as pages, which take the place of its log; without what is too old, if all is."""
+        self.receipts.forget(self._clock.wall_ms())
         change = self.receipts.checkpoint()
         if change is not None:
             await self._store.submit(change)

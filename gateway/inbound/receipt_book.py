@@ -53,6 +53,8 @@ class ReceiptBook:
         self._retention_s = retention_ms // 1000
         self._items_logged = 0
         self._resets = False
+        self._last_ms: int | None = None
+        """When something was entered last; None: not since the start."""
 
     def restore(self, recovered: Recovered) -> None:
         """Put back what a store held. Pages of another size (the setting was changed) are let go, and that is logged."""
@@ -77,12 +79,15 @@ class ReceiptBook:
                 mark = self._mark(event.message_id)
                 self.ledger.record(mark, event.kind, at_s)
                 items.append(pack_record(mark, event.kind, at_s))
-        self._items_logged += len(items)
+        if items:
+            self._items_logged += len(items)
+            self._last_ms = wall_ms
         return b"".join(items)
 
-    def want(self, message_id: str, mask: ReceiptMask) -> bytes:
+    def want(self, message_id: str, mask: ReceiptMask, wall_ms: int) -> bytes:
         """Enter which receipts of a message are wanted, and return the log item."""
         mark = self._mark(message_id)
+        self._last_ms = wall_ms
         self.ledger.set_mask(mark, mask)
         self._items_logged += 1
         return pack_mask(mark, mask)
@@ -117,6 +122,17 @@ class ReceiptBook:
             Phones(found.read, found.read_first_s or None, found.read_last_s or None),
             found.failed,
         )
+
+    def forget(self, wall_ms: int) -> None:
+        """Let go of everything, if it is all too old to be told: after a storm the store gets its room back.
+
+        Of what a start has found that is known when it has been here for as long.
+        """
+        if self._last_ms is None:
+            self._last_ms = wall_ms
+        if len(self.ledger) and wall_ms - self._last_ms > self._retention_s * 1000:
+            self.ledger.clear()
+            self._resets = True
 
     def checkpoint(self) -> Change | None:
         """The change that replaces the log by pages; None while there is no log."""
