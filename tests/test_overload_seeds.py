@@ -6,9 +6,6 @@ a node and a backend drawn from the seed (`overload_plan.py`); `overload_check.p
 
 import functools
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from os import sched_getaffinity
 
 import pytest
 from overload_check import Checker
@@ -16,12 +13,12 @@ from overload_plan import Plan, draw
 from overload_replay import found_in
 from overload_story import Story
 from overload_world import play
+from seeds import all_cores, fail_with
 
 from gateway.overload.ladder import Rung
 
 IN_THE_SUITE = range(100)
 IN_CI = range(100, 2100)
-SHOWN_MAX = 10
 
 
 @functools.cache
@@ -29,13 +26,8 @@ def story_of(seed: int) -> Story:
     return play(draw(seed))
 
 
-def fail_with(failures: list[str]) -> None:
-    if failures:
-        pytest.fail(f"{len(failures)} seeds failed:\n" + "\n".join(failures[:SHOWN_MAX]), pytrace=False)
-
-
 def test_a_hundred_seeds_keep_every_promise() -> None:
-    fail_with([failure for seed in IN_THE_SUITE if (failure := found_in(seed, story_of(seed)))])
+    fail_with([found_in(seed, story_of(seed)) for seed in IN_THE_SUITE])
 
 
 @pytest.mark.parametrize("reason", ["off", "mask", "policy", "overload", "folded", "digested", "age"])
@@ -91,5 +83,5 @@ def test_a_receipt_that_vanishes_is_found() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_thousands_of_seeds_keep_every_promise() -> None:
-    with ProcessPoolExecutor(len(sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
-        fail_with([failure for failure in pool.map(found_in, IN_CI, chunksize=50) if failure])
+    with all_cores() as pool:
+        fail_with(pool.map(found_in, IN_CI, chunksize=50))

@@ -1,12 +1,10 @@
 """Seeds of short mixed runs: in none is the plan exceeded, a count wrong, rate left unused, or a send forgotten."""
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from statistics import median
 
 import pytest
+from seeds import all_cores, fail_with
 
 from gateway.sim import limits
 from gateway.sim.mixed import Mixed, draw
@@ -16,7 +14,6 @@ from gateway.sim.workload import campaign
 
 IN_THE_SUITE = range(100)
 IN_CI = range(100, 4100)
-SHOWN_MAX = 10
 
 
 def broken(seed: int) -> str:
@@ -44,18 +41,8 @@ def storm_wait_s(case: tuple[int, int]) -> float:
     return run.play().wait_s(0.99)
 
 
-def all_cores() -> ProcessPoolExecutor:
-    """Spawned, since pytest's process may have threads."""
-    return ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn"))
-
-
-def fail_with(failures: list[str]) -> None:
-    if failures:
-        pytest.fail(f"{len(failures)} seeds failed:\n" + "\n".join(failures[:SHOWN_MAX]), pytrace=False)
-
-
 def test_a_hundred_seeds_keep_the_plan_the_books_and_every_send() -> None:
-    fail_with([failure for seed in IN_THE_SUITE if (failure := broken(seed))])
+    fail_with(map(broken, IN_THE_SUITE))
 
 
 def test_the_seeds_of_the_suite_promise_use_often_enough() -> None:
@@ -91,7 +78,7 @@ def test_no_recipient_gets_more_than_his_pair_limit_in_any_span() -> None:
 @pytest.mark.timeout(900)
 def test_thousands_of_seeds_keep_the_plan_the_books_and_every_send() -> None:
     with all_cores() as pool:
-        fail_with([failure for failure in pool.map(broken, IN_CI, chunksize=50) if failure])
+        fail_with(pool.map(broken, IN_CI, chunksize=50))
 
 
 @pytest.mark.slow

@@ -7,11 +7,9 @@ restarts, disks that fail and clocks that jump; `whole_check.py` holds the promi
 
 import functools
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from os import sched_getaffinity
 
 import pytest
+from seeds import all_cores, fail_with
 from whole_check import Checker
 from whole_plan import draw
 from whole_replay import found_in
@@ -20,7 +18,6 @@ from whole_world import play
 
 IN_THE_SUITE = range(30)
 IN_CI = range(100, 1300)
-SHOWN_MAX = 3
 
 
 @functools.cache
@@ -28,13 +25,8 @@ def story_of(seed: int) -> Story:
     return play(draw(seed))
 
 
-def fail_with(failures: list[str]) -> None:
-    if failures:
-        pytest.fail(f"{len(failures)} seeds failed:\n" + "\n".join(failures[:SHOWN_MAX]), pytrace=False)
-
-
 def test_thirty_seeds_keep_every_promise() -> None:
-    fail_with([failure for seed in IN_THE_SUITE if (failure := found_in(seed, story_of(seed)))])
+    fail_with([found_in(seed, story_of(seed)) for seed in IN_THE_SUITE], shown_max=3)
 
 
 @pytest.mark.parametrize(
@@ -83,5 +75,5 @@ def test_a_send_that_goes_twice_is_found() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_thousand_seeds_keep_every_promise() -> None:
-    with ProcessPoolExecutor(len(sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
-        fail_with([failure for failure in pool.map(found_in, IN_CI, chunksize=20) if failure])
+    with all_cores() as pool:
+        fail_with(pool.map(found_in, IN_CI, chunksize=20), shown_max=3)
