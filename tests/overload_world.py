@@ -135,7 +135,7 @@ class World:
 
     async def _want_masks(self) -> None:
         book = self._life.parts.receipts
-        items = [book.want(message_id, mask, 0) for message_id, mask in self.plan.masks.items()]
+        items = [book.want(message_id, mask) for message_id, mask in self.plan.masks.items()]
         await self._life.store.submit(Change(ledger_items=b"".join(items)))
 
     async def _offer(self, webhook: Webhook) -> None:

@@ -479,6 +479,7 @@ class LedgerBesideModel(RuleBasedStateMachine):
             expected = self.model.look(fingerprint)
             assert fields(self.native.look(fingerprint)) == expected
             assert self.native.mask(fingerprint) == (expected or {"mask": MASK_ALL})["mask"]
+        assert self.native.has_masks() == any(heard.mask != MASK_ALL for heard in self.model.held.values())
 
 
 TestLedgerBesideModel = LedgerBesideModel.TestCase

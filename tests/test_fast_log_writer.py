@@ -98,6 +98,23 @@ def test_each_call_is_taken_once_however_many_came(writer: LogWriter) -> None:
     assert [writer.take_call() for _ in range(3)] == [True, True, False]
 
 
+def test_a_call_waits_for_what_came_before_it_and_for_nothing_later(writer: LogWriter) -> None:
+    """However many submit and call on and on."""
+    for _ in range(3):
+        writer.submit(b"a", BATCH, 0, holds=False)
+        writer.call()
+    assert serve(writer) == CALLED
+    assert (writer.take_call(), writer.take_call(), writer.commits) == (True, False, 1)
+    writer.submit(b"a", BATCH, 0, holds=False)
+    assert serve(writer) == CALLED
+    assert (writer.take_call(), writer.take_call(), writer.take_call(), writer.commits) == (
+        True,
+        True,
+        False,
+        3,
+    )
+
+
 def test_a_batch_is_bounded_by_changes_and_has_one_entry_at_least(writer: LogWriter, path: Path) -> None:
     for changes in (BATCH + 5, 3, 5, 1):
         writer.submit(b"%d" % changes, changes, 0, holds=False)
@@ -196,6 +213,21 @@ def test_two_threads_lose_nothing_and_keep_the_order(writer: LogWriter, path: Pa
     thread.join()
     assert stored == [b"%d" % at for at in range(20_000)]
     assert told + writer.take_told() == 20_000
+
+
+def test_a_writer_that_could_not_be_made_closes_nothing() -> None:
+    os.fstat(0)
+    with pytest.raises(AssertionError):
+        LogWriter(0, b"too long", SEED, FIRST, LIMIT, 0)
+    os.fstat(0)
+
+
+def test_a_writer_that_is_closed_lets_go_of_its_descriptor_once(writer: LogWriter) -> None:
+    told = writer.fileno()
+    writer.close()
+    writer.close()
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(told)
 
 
 def test_a_writer_that_is_dropped_lets_go_of_everything(path: Path) -> None:

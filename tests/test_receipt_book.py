@@ -83,7 +83,7 @@ def test_it_is_told_for_as_long_as_it_is_kept_and_not_a_second_longer() -> None:
 
 def test_a_mask_alone_is_a_message_that_nothing_was_heard_of() -> None:
     subject = book()
-    subject.want("m1", ReceiptMask.FAILED, WALL_MS)
+    subject.want("m1", ReceiptMask.FAILED)
     assert subject.mask_of("m1") == ReceiptMask.FAILED
     known = subject.look("m1", WALL_MS)
     assert known is not None
@@ -131,7 +131,7 @@ def test_after_every_step_the_disk_has_what_memory_has(story: list[tuple[object,
                 items = twin.book.note([event(kind, message_id)], WALL_MS + 1_000 * at)
                 twin.write(Change(ledger_items=items))
             case "want", str(message_id), ReceiptMask() as mask:
-                twin.write(Change(ledger_items=twin.book.want(message_id, mask, WALL_MS + 1_000 * at)))
+                twin.write(Change(ledger_items=twin.book.want(message_id, mask)))
             case ("checkpoint",):
                 twin.write(twin.book.checkpoint())
             case ("an hour later",):
@@ -151,8 +151,7 @@ def test_what_is_all_too_old_to_be_told_is_let_go_on_disk_too() -> None:
     twin = Twin()
     twin.write(Change(ledger_items=twin.book.note([event(Kind.READ)], WALL_MS)))
     twin.write(twin.book.checkpoint())
-    twin.write(Change(ledger_items=twin.book.want("m2", ReceiptMask.NONE, WALL_MS + 1)))
-    for passed_ms, kept in ((HOUR_MS, 2), (HOUR_MS + 1, 2), (HOUR_MS + 2, 0)):
+    for passed_ms, kept in ((HOUR_MS, 1), (HOUR_MS + 1, 0)):
         twin.book.forget(WALL_MS + passed_ms)
         assert len(twin.book.ledger) == kept
     twin.write(twin.book.checkpoint())
@@ -161,6 +160,14 @@ def test_what_is_all_too_old_to_be_told_is_let_go_on_disk_too() -> None:
     twin.restart()
     assert twin.book.look("m1", WALL_MS) is None
     assert twin.book.look("m3", WALL_MS) is not None
+
+
+def test_what_a_sender_wants_is_kept_however_quiet_it_is() -> None:
+    twin = Twin()
+    twin.write(Change(ledger_items=twin.book.want("m1", ReceiptMask.NONE)))
+    twin.book.forget(WALL_MS)
+    twin.book.forget(WALL_MS + 100 * HOUR_MS)
+    assert twin.book.mask_of("m1") == ReceiptMask.NONE
 
 
 def test_what_a_start_finds_is_kept_for_as_long_again() -> None:

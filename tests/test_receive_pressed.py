@@ -90,7 +90,7 @@ async def test_a_ledger_of_another_size_begins_anew_on_disk_too() -> None:
 
 async def test_the_sender_of_a_message_chooses_its_receipts() -> None:
     rig = Rig()
-    rig.receipts.want("m1", ReceiptMask.FAILED, 0)
+    rig.receipts.want("m1", ReceiptMask.FAILED)
     names = ("sent", "delivered", "read", "failed")
     await rig.receive(onprem_body(statuses=[status("m1", name) for name in names]))
     await rig.receive(onprem_body(statuses=[status("m2", name) for name in names]))

@@ -150,6 +150,36 @@ async def test_what_was_submitted_before_the_failure_is_known_fails_too(rig: Rig
     assert len(rig.failures) == 1
 
 
+async def test_what_is_gathered_when_the_store_fails_fails_too(rig: Rig) -> None:
+    """Put for the next turn of the loop, or for the company of something else."""
+    break_log(rig.store._file)
+    told: list[str] = []
+    rig.store.put(Change(inbound=[inbound(1)], on_failure=[lambda _: told.append("first")]))
+    await asyncio.sleep(0)
+    rig.store.put(Change(inbound=[inbound(2)], on_failure=[lambda _: told.append("second")]), can_wait=True)
+    gathered = [rig.store.submit(Change(inbound=[inbound(3)]))]
+    while rig.store.failure is None:
+        gathered.append(rig.store.submit(Change()))
+        await asyncio.sleep(0)
+    results = await asyncio.gather(*gathered, return_exceptions=True)
+    assert {type(result) for result in results} == {StoreError}
+    assert told == ["first", "second"]
+    assert rig.store.waiting_changes == 0
+
+
+async def test_nobody_is_told_of_success_after_a_part_has_failed(rig: Rig) -> None:
+    def broken() -> None:
+        raise AssertionError("no such thing")
+
+    release = rig.hold()
+    rig.store.put(Change(on_commit=[broken]))
+    others = [rig.store.submit(Change()) for _ in range(3 * BATCH_MAX)]
+    release()
+    results = await asyncio.gather(*others, return_exceptions=True)
+    assert {type(result) for result in results} == {StoreError}
+    assert rig.store.waiting_changes == 0
+
+
 async def test_a_failed_check_in_ends_the_store_and_loses_nothing(rig: Rig, tmp_path: Path) -> None:
     """What was told to be stored is in the log, for the next start."""
     await rig.store.submit(Change(inbound=[inbound(1)]))

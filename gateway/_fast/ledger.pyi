@@ -128,6 +128,9 @@ class ReceiptLedger:
         were taken, until all new ones are on disk. 4 µs a page.
         """
 
+    def has_masks(self) -> bool:
+        """Whether there is a message of which not all receipts are wanted. O(capacity)."""
+
     def clear(self) -> None:
         """Be as a new one: no entry, no page that was taken counts any more. O(capacity)."""
 

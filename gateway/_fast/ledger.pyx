@@ -238,6 +238,13 @@ cdef class ReceiptLedger:
         self.dirty_pages = 0
         return taken
 
+    def has_masks(self):
+        cdef Py_ssize_t at
+        for at in range(self._held()):
+            if self._entries[at].mask != ALL_WANTED:
+                return True
+        return False
+
     def clear(self):
         self._require_restored()
         self._clear()

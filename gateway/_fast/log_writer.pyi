@@ -44,6 +44,9 @@ class LogWriter:
     def fileno(self) -> int:
         """For `loop.add_reader`."""
 
+    def close(self) -> None:
+        """Close that descriptor; once more does nothing. Remove the reader from the loop first, and serve no more."""
+
     def submit(self, encoded: bytes, changes: int, at_ms: int, holds: bool) -> None:
         """Let an entry be stored, after those before it: `changes` says how much it counts in a batch.
 

@@ -164,9 +164,10 @@ cdef class LogWriter:
     # Those under way, of which nothing is told yet.
     cdef Entry _batch[BATCH_ENTRIES]
     cdef int _batch_size
-    # Entries since the beginning; `_called_at`: those before the last call.
-    cdef uint64_t _submitted, _done, _called_at
-    cdef int _calls, _calls_ready
+    # Entries since the beginning; `_called_at`: those before the calls that are next. Later calls are apart until those are
+    # answered: else whoever calls on and on, while others submit, would hear nothing.
+    cdef uint64_t _submitted, _done, _called_at, _next_called_at
+    cdef int _calls, _next_calls, _calls_ready
     cdef Py_ssize_t _untold
     cdef int64_t _next_ns
     cdef char* _frame
@@ -197,9 +198,8 @@ cdef class LogWriter:
         self._drop(self._size)
         free(self._entries)
         free(self._frame)
-        if self._told >= 0:
-            close(self._told)
         if self._has_locks:
+            self.close()
             pthread_cond_destroy(&self._changed)
             pthread_mutex_destroy(&self._mutex)
 
@@ -232,10 +232,20 @@ cdef class LogWriter:
 
     def call(self):
         pthread_mutex_lock(&self._mutex)
-        self._calls += 1
-        self._called_at = self._submitted
+        if self._calls and self._called_at != self._submitted:
+            self._next_calls += 1
+            self._next_called_at = self._submitted
+        else:
+            self._calls += 1
+            self._called_at = self._submitted
         pthread_mutex_unlock(&self._mutex)
         pthread_cond_signal(&self._changed)
+
+    def close(self):
+        cdef int told = self._told
+        self._told = -1
+        if told >= 0:
+            close(told)
 
     def take_told(self):
         cdef uint64_t times
@@ -270,9 +280,10 @@ cdef class LogWriter:
         cdef int at
         cdef int64_t at_ms = self._batch[self._batch_size - 1].at_ms
         cdef list batch = []
-        pthread_mutex_lock(&self._mutex)
         for at in range(self._batch_size):
             batch.append(<object>self._batch[at].encoded)
+        pthread_mutex_lock(&self._mutex)
+        for at in range(self._batch_size):
             Py_DECREF(<object>self._batch[at].encoded)
         memmove(
             self._entries + self._written,
@@ -404,7 +415,8 @@ cdef class LogWriter:
                 break
         if not found and self._calls and self._done >= self._called_at:
             self._calls_ready += self._calls
-            self._calls = 0
+            self._calls, self._called_at = self._next_calls, self._next_called_at
+            self._next_calls = 0
             found = _CALLED
         pthread_mutex_unlock(&self._mutex)
         return found

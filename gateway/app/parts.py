@@ -273,11 +273,7 @@ class Parts:
 
     def _named(self, record: SendRecord, node_id: str) -> bytes:
         """The node calls a send `node_id`: what the ledger is to know of it, as log items."""
-        return (
-            self.inbound.receipts.want(node_id, ReceiptMask(record.mask), self.clock.wall_ms())
-            if record.mask
-            else b""
-        )
+        return self.inbound.receipts.want(node_id, ReceiptMask(record.mask)) if record.mask else b""
 
     def set_plan(self, plan_tps: int) -> None:
         """Change the number's plan (events a second) until the next start; the next grant already keeps it."""

@@ -84,10 +84,9 @@ class ReceiptBook:
             self._last_ms = wall_ms
         return b"".join(items)
 
-    def want(self, message_id: str, mask: ReceiptMask, wall_ms: int) -> bytes:
+    def want(self, message_id: str, mask: ReceiptMask) -> bytes:
         """Enter which receipts of a message are wanted, and return the log item."""
         mark = self._mark(message_id)
-        self._last_ms = wall_ms
         self.ledger.set_mask(mark, mask)
         self._items_logged += 1
         return pack_mask(mark, mask)
@@ -126,11 +125,13 @@ class ReceiptBook:
     def forget(self, wall_ms: int) -> None:
         """Let go of everything, if it is all too old to be told: after a storm the store gets its room back.
 
-        Of what a start has found that is known when it has been here for as long.
+        Of what a start has found that is known when it has been here for as long. What a message's sender wants is
+        never too old: as long as there is such a wish, everything stays.
         """
         if self._last_ms is None:
             self._last_ms = wall_ms
-        if len(self.ledger) and wall_ms - self._last_ms > self._retention_s * 1000:
+        is_old = wall_ms - self._last_ms > self._retention_s * 1000
+        if is_old and len(self.ledger) and not self.ledger.has_masks():
             self.ledger.clear()
             self._resets = True
 

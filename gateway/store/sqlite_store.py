@@ -145,6 +145,9 @@ class SqliteStore:
             self._timer = None
         if self._gathered:
             gathered, self._gathered = self._gathered, []
+            if self._failure is not None:
+                self._end(self._failure, gathered, [])
+                return
             try:
                 write = Write(gathered)
             except Exception as error:  # noqa: BLE001 - whoever waits for it must not wait for ever
@@ -277,9 +280,14 @@ class SqliteStore:
     def note_stored(self, writes: Sequence[Write]) -> None:
         """These are on disk."""
         self._used_bytes = self._pages_bytes + self._file.logged_bytes
-        if not self._is_volatile:
-            self.commits = self._thread.commits
-            self._tell_changes([change for write in writes for change in write.changes])
+        if self._is_volatile:
+            return  # they were told when they were put
+        self.commits = self._thread.commits
+        changes = [change for write in writes for change in write.changes]
+        if self._failure is None:
+            self._tell_changes(changes)
+        else:
+            self._end(self._failure, changes, [])  # a part failed to take note of what came before
 
     def note_pages(self, used_bytes: int) -> None:
         """What the tables have in use."""

@@ -144,6 +144,7 @@ class StoreThread:
         if self._writer is not None:
             self._loop.remove_reader(self._writer.fileno())
             self.tell_stored()
+            self._writer.close()
 
     # -- on the thread
 
@@ -182,9 +183,9 @@ class StoreThread:
                 return
             if reason == HELD:
                 self.file.check_in()  # dead letters are looked at from outside
-            elif not self.file.try_store_batch(writer):
-                return
-            writer.tell()
+                writer.tell()
+            elif self.file.try_store_batch(writer):
+                writer.tell()
             self._wake(self._asker.note_pages, self.file.pages_bytes())
         except Exception as error:  # noqa: BLE001 - a thread that dies in silence leaves everyone waiting
             self._fail("could not write", error, [])
