@@ -57,7 +57,7 @@ async def test_the_list_says_what_happened_and_hides_whom_it_is_about(
     assert status == 200
     first, second, third = page["dead"]
     assert {name: first[name] for name in ("side", "class", "reason", "attempts", "size_bytes")} == {
-        "side": "inbound", "class": "message", "reason": "HTTP 422", "attempts": 0, "size_bytes": len(text("m1")),
+        "side": "inbound", "class": "message", "reason": "HTTP 422", "attempts": 1, "size_bytes": len(text("m1")),
     }  # fmt: skip
     assert [letter["contact"] for letter in (first, second, third)] == ["…", "49151…5678", "…"]
     assert (page["next"], page["total"]) == (None, {"inbound": 3, "outbound": 0})

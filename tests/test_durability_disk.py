@@ -193,7 +193,7 @@ async def test_a_start_on_a_full_disk_refuses_until_there_is_room_and_then_goes_
             backend.answer = well
             await gateway.start(readiness=503)
             assert (await client.message("new"), await client.push()) == (503, 503)
-            assert "the disk is full, waiting for room" in gateway.log_path.read_text()
+            assert "is full (less than 32 MiB free), waiting for room" in gateway.log_path.read_text()
             assert called == []
             filler.go()
             await becomes(client.readiness, 200)

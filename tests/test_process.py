@@ -109,7 +109,8 @@ def test_address_in_use_ends_with_a_sentence(tmp_path: Path) -> None:
             sys.executable, "-m", "gateway", "run", GATEWAY_LISTEN=address, GATEWAY_STORE_PATH=str(tmp_path)
         )
     assert done.returncode == 1
-    assert "can't start" in done.stdout
+    assert "can't start: [Errno 98] GATEWAY_LISTEN: " in done.stdout
+    assert address.rpartition(":")[2] in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import random
 import ssl
+from collections.abc import Iterator
 from typing import Final
 
 from aiohttp import web
@@ -33,6 +34,7 @@ from gateway.ops.logs import Log
 from gateway.ops.memory import give_back
 from gateway.ops.metrics import Queue
 from gateway.store.protocol import MemoryLimits
+from gateway.store.room import RESERVE_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -178,8 +180,9 @@ class Gateway:
         """
         if self.parts.room.free_bytes():
             return
-        log.critical("the disk is full, waiting for room", extra={"store": str(self._settings.store_path)})
-        systemd.ready("the disk is full, waiting for room")
+        full = f"the disk of {self._settings.store_path} is full (less than {RESERVE_BYTES >> 20} MiB free), waiting for room"
+        log.critical("%s", full)
+        systemd.ready(full)
         while not self.parts.room.free_bytes() and not self._stop.is_set():
             systemd.watchdog()
             with contextlib.suppress(TimeoutError):
@@ -217,10 +220,12 @@ class Gateway:
         if settings.tls_cert is not None:
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             tls.load_cert_chain(settings.tls_cert, settings.tls_key)
-        self.ingest_port = await self._front.listen(settings.listen.host, settings.listen.port, tls)
+        with _naming("GATEWAY_LISTEN"):
+            self.ingest_port = await self._front.listen(settings.listen.host, settings.listen.port, tls)
         await admin.setup()
         address = settings.admin_listen
-        await web.TCPSite(admin, address.host, address.port, backlog=BACKLOG).start()
+        with _naming("GATEWAY_ADMIN_LISTEN"):
+            await web.TCPSite(admin, address.host, address.port, backlog=BACKLOG).start()
         self.admin_port = admin.addresses[0][1]
 
     def _announce_ready(self) -> None:
@@ -318,3 +323,12 @@ class Gateway:
         while interval_s is not None:
             systemd.watchdog()
             await asyncio.sleep(interval_s)
+
+
+@contextlib.contextmanager
+def _naming(variable: str) -> Iterator[None]:
+    """Let an OSError say which setting it is about."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"{variable}: {error.strerror or error}") from error

@@ -212,7 +212,9 @@ class Forwarder:
                 record.goes_alone = True
                 self.backlog.defer(record, self._clock.now_ns())
             return
-        self._park(parcel.records[0], answer.reason, answer)
+        refused = parcel.records[0]
+        refused.attempts += 1  # this one too, as an operator counts
+        self._park(refused, answer.reason, answer)
 
     def _give_up(self, records: list[InboundRecord], answer: BackendAnswer) -> None:
         """Records that have spent their attempts: they are parked, and receipts expire, which nobody would send again."""

@@ -1,9 +1,10 @@
 """How many requests may be under way to one destination: found by trying, as TCP finds its window (RFC 5681).
 
-Slow start: one more for each success, until answers take longer (`slow_start.py`). Additive increase after it: one more after
-as many successes as the limit counts. Both only if all of it was in use. Multiplicative decrease: to 70 % when the destination is overloaded, or when `Congestion` finds that it queues what we send it. What
-was under way at a change speaks of the limit before it and changes nothing: so sixteen requests that time out
-together are one sign, not sixteen, and an episode is exactly one round trip. Pure: time comes in.
+Slow start: one more for each success, until answers take longer (`slow_start.py`). Additive increase after it: one more
+after as many successes as the limit counts. Both only if all of it was in use. Multiplicative decrease: to 70 % when the
+destination is overloaded, or when `Congestion` finds that it queues what we send it. What was under way at a change speaks
+of the limit before it and changes nothing: so sixteen requests that time out together are one sign, not sixteen, and an
+episode is exactly one round trip. Pure: time comes in.
 """
 
 import enum

@@ -16,7 +16,7 @@ from gateway.outbound.queue import SendQueue
 from gateway.outbound.waits import Waits
 from gateway.store.books import Books, accepted_entries
 from gateway.store.protocol import Change, Store, StoredKey
-from gateway.store.room import LOW_BYTES
+from gateway.store.room import LOW_BYTES, RESERVE_BYTES
 
 PUSHES_FULL: Final = 0.75
 """Share of the store's bound at which pushes are refused: the rest belongs to what comes in."""
@@ -99,7 +99,9 @@ class Acceptor:
         if self._store.used_bytes() >= self._bounds.store_max_bytes * PUSHES_FULL:
             return self._refusals.busy("full", "the store is full")
         if self.free_bytes() < LOW_BYTES:
-            return self._refusals.store(StoreError("the disk is full"))
+            return self._refusals.store(
+                StoreError(f"the disk is full: less than {(LOW_BYTES + RESERVE_BYTES) >> 20} MiB are free")
+            )
         return None
 
     def takes_replies(self) -> bool:
