@@ -15,6 +15,7 @@ from gateway.clock import SystemClock
 from gateway.config import Settings
 from gateway.errors import EXIT_CONFIG, EXIT_STORE, StoreError
 from gateway.ops.logs import Log, configure
+from gateway.ops.memory import set_large_apart
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ def run(settings: Settings) -> int:
     used · 1 a listener can't be bound.
     """
     logs = configure(settings.log_format, settings.log_level, shows_content=settings.log_content)
+    set_large_apart()
     # Modules live as long as the process: looking for garbage among their 43,000 objects stopped the loop for 10 ms when
     # idle and for 20 to 28 ms in the storms of bench/macro/storm.py.
     gc.collect()
