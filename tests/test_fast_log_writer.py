@@ -191,6 +191,28 @@ def test_a_failed_write_is_raised_and_told_to_nobody(tmp_path: Path) -> None:
     os.close(handle)
 
 
+def test_a_crowd_ends_the_pause_after_a_small_commit(writer: LogWriter) -> None:
+    """A pause of an hour, which nobody could wait for."""
+    pause_ns = 3_600 * 10**9
+
+    def work() -> None:
+        while not writer.take_call():
+            writer.serve(pause_ns, 3, BATCH, LIMIT, LATER_NS)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    writer.submit(b"alone", 1, 0, holds=False)
+    assert select.select([writer], [], [], 30)[0]
+    assert writer.take_told() == 1
+    for changes in (1, 2):
+        assert not is_readable(writer)
+        writer.submit(b"together", changes, 0, holds=False)
+    assert select.select([writer], [], [], 30)[0]
+    assert (writer.take_told(), writer.commits) == (2, 2)
+    writer.call()
+    thread.join()
+
+
 def test_two_threads_lose_nothing_and_keep_the_order(writer: LogWriter, path: Path) -> None:
     """One submits and counts what it is told; the other serves, and begins anew when there is much."""
     stored: list[bytes] = []

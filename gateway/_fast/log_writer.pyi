@@ -62,7 +62,8 @@ class LogWriter:
     def serve(self, spacing_ns: int, crowd: int, batch_changes: int, much_bytes: int, idle_ns: int) -> int:
         """Write what is submitted, until one of the reasons above, without the interpreter's lock.
 
-        A frame has up to `batch_changes` changes. One of fewer than `crowd` is followed by a pause of `spacing_ns`.
+        A frame has up to `batch_changes` changes. One of fewer than `crowd` is followed by a pause of `spacing_ns`, or until
+        as many changes wait.
         Raises OSError: then nobody knows whether the batch is stored, and nothing may be stored any more.
         """
 

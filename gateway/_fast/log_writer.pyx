@@ -18,7 +18,7 @@ from libc.errno cimport EAGAIN, EINTR, ENOMEM, ETIMEDOUT, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, nanosleep, timespec
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close, read, write
 
 cimport cython
@@ -169,7 +169,9 @@ cdef class LogWriter:
     cdef uint64_t _submitted, _done, _called_at, _next_called_at
     cdef int _calls, _next_calls, _calls_ready
     cdef Py_ssize_t _untold
+    # No commit before this, unless `_crowd` changes wait (0: there is no such pause now).
     cdef int64_t _next_ns
+    cdef int _crowd, _waiting_changes
     cdef char* _frame
     cdef size_t _frame_room
     cdef pthread_mutex_t _mutex
@@ -222,13 +224,17 @@ cdef class LogWriter:
         return self._told
 
     def submit(self, bytes encoded not None, int changes, int64_t at_ms, bint holds):
+        cdef bint wakes
         pthread_mutex_lock(&self._mutex)
         try:
             self._add(encoded, changes, at_ms, holds)
             self._submitted += 1
+            self._waiting_changes += changes
+            wakes = self._waiting_changes >= self._crowd
         finally:
             pthread_mutex_unlock(&self._mutex)
-        pthread_cond_signal(&self._changed)
+        if wakes:
+            pthread_cond_signal(&self._changed)
 
     def call(self):
         pthread_mutex_lock(&self._mutex)
@@ -284,6 +290,7 @@ cdef class LogWriter:
             batch.append(<object>self._batch[at].encoded)
         pthread_mutex_lock(&self._mutex)
         for at in range(self._batch_size):
+            self._waiting_changes -= self._batch[at].changes
             Py_DECREF(<object>self._batch[at].encoded)
         memmove(
             self._entries + self._written,
@@ -380,7 +387,7 @@ cdef class LogWriter:
             found = self._wait(idle_ns)
             if found:
                 return found
-            self._keep_spacing(spacing_ns)
+            self._keep_spacing(spacing_ns, crowd)
             changes = self._take(batch_changes)
             found = self._write(self._batch, self._batch_size, self._batch[self._batch_size - 1].at_ms)
             if found:
@@ -391,6 +398,7 @@ cdef class LogWriter:
             pthread_mutex_lock(&self._mutex)
             self._written += self._batch_size
             self._done += self._batch_size
+            self._waiting_changes -= changes
             pthread_mutex_unlock(&self._mutex)
             if self._holds():
                 return _HELD
@@ -421,13 +429,21 @@ cdef class LogWriter:
         pthread_mutex_unlock(&self._mutex)
         return found
 
-    cdef void _keep_spacing(self, int64_t spacing_ns) noexcept nogil:
+    cdef void _keep_spacing(self, int64_t spacing_ns, int crowd) noexcept nogil:
+        """Wait for company after a small commit: as long as was said, or until there is a crowd."""
         cdef int64_t left_ns = self._next_ns - _now_ns()
-        cdef timespec left
-        if 0 < left_ns <= spacing_ns:
-            left.tv_sec = 0
-            left.tv_nsec = left_ns
-            nanosleep(&left, NULL)
+        cdef timespec until
+        if not 0 < left_ns <= spacing_ns:
+            return
+        until.tv_sec = self._next_ns // NS_PER_S
+        until.tv_nsec = self._next_ns % NS_PER_S
+        pthread_mutex_lock(&self._mutex)
+        self._crowd = crowd
+        while self._waiting_changes < crowd:
+            if pthread_cond_timedwait(&self._changed, &self._mutex, &until) == ETIMEDOUT:
+                break
+        self._crowd = 0
+        pthread_mutex_unlock(&self._mutex)
 
     cdef int _take(self, int batch_changes) noexcept nogil:
         """The next batch: at most so many changes, and one entry whatever is in it. How many changes it has."""

@@ -34,7 +34,8 @@ BATCH_MAX: Final = 512
 
 SPACING_NS: Final = NS_PER_MS
 """Between two small commits. One costs as much as three events (a wake-up of the thread, a sync, a wake-up of the loop), and
-a thousand events a second come one by one: so the first of a few goes at once, and the next ones go together."""
+a thousand events a second come one by one: so the first of a few goes at once, and the next ones go together, after this time
+or when they are a crowd."""
 
 CROWD: Final = 8
 """Changes in a commit that is not small: whoever brings so many at once waits for their answers, and no others come."""
