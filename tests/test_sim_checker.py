@@ -272,6 +272,17 @@ def test_a_burst_that_arrives_by_itself_is_not_our_fault() -> None:
     assert broken(facts) == []
 
 
+def test_a_node_that_stood_still_sees_what_came_meanwhile_as_one_moment() -> None:
+    """A tenth of a second more is one event more at ten a second, and says so; 19 ms are no standstill."""
+    for stall_ms, is_kept in ((19, False), (100, True)):
+        facts = make_facts()
+        exceed_at_the_node(facts)
+        facts.stall_ns = stall_ms * NS_PER_MS
+        (rate,) = (verdict for verdict in check(facts) if verdict.promise == RATE)
+        assert rate.is_kept is is_kept
+        assert ("+ 1 for 100 ms in which it stood still" in rate.evidence) is is_kept
+
+
 def test_a_backend_outage_excuses_late_messages_but_not_refused_callbacks() -> None:
     facts = make_facts()
     delay_a_message_in_the_storm(facts)

@@ -76,6 +76,8 @@ class Facts:
     lost_messages: int = 0
     """Lost for ever at WhatsApp's end, its backlog full."""
     wall_s: float = 0.0
+    stall_ns: int = 0
+    """The longest time for which this process, the node among it, stood still: what came meanwhile counts as one moment."""
 
     @property
     def last(self) -> Exposition:

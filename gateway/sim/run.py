@@ -11,7 +11,7 @@ from typing import Final, TextIO
 
 import aiohttp
 
-from gateway.clock import NS_PER_S, SystemClock
+from gateway.clock import NS_PER_S, Clock, SystemClock
 from gateway.sim.backend import SimBackend
 from gateway.sim.child import GatewayChild
 from gateway.sim.facts import Facts, Span
@@ -25,6 +25,7 @@ PUSH_TOKEN: Final = "token-of-the-simulated-backend"  # noqa: S105 (it opens not
 USER: Final = "admin"
 PASSWORD: Final = "secret-of-the-sim"  # noqa: S105
 SETTLE_POLL_S: Final = 0.1
+STALL_LOOK_S: Final = 0.01
 CRASH_AT: Final = 0.4
 """Where in the storm the gateway is killed: in the middle of the receipts, with sends waiting."""
 
@@ -70,7 +71,8 @@ class Run:
             try:
                 await child.start(session)
                 self._node.set_webhook(self._gateway_url + "/webhook")
-                await self._play(child, session)
+                async with _noting_stalls(self._facts, self._clock):
+                    await self._play(child, session)
                 self._facts.exit_codes.append(await child.stop())
             finally:
                 if child.is_running:
@@ -164,6 +166,22 @@ async def _watching(watch: Watch, player: Player) -> AsyncIterator[None]:
         yield
         task.cancel()
     watch.end_line()
+
+
+@asynccontextmanager
+async def _noting_stalls(facts: Facts, clock: Clock) -> AsyncIterator[None]:
+    """Note how long this process stands still at most, while the block runs."""
+
+    async def watch() -> None:
+        while True:
+            begin_ns = clock.now_ns()
+            await asyncio.sleep(STALL_LOOK_S)
+            facts.stall_ns = max(facts.stall_ns, clock.now_ns() - begin_ns - int(STALL_LOOK_S * NS_PER_S))
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(watch(), name="stalls")
+        yield
+        task.cancel()
 
 
 def free_ports(count: int) -> list[int]:
