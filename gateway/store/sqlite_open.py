@@ -74,7 +74,6 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     # class and has ended would wait in the old one.
     db.execute("PRAGMA synchronous=FULL")
     db.execute("PRAGMA temp_store=MEMORY")
-    db.execute("PRAGMA cache_size=-1024")  # KiB; what is read is mostly what was written last
     if is_new:
         _make_tables(db)
         sync_directory(path.parent)
