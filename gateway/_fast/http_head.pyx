@@ -50,7 +50,7 @@ cdef bint[256] IS_TOKEN  # RFC 9110, 5.6.2
 cdef bint[256] IS_HOST  # of a name, an IPv4 or IPv6 address, and a port
 
 
-cdef void _mark(bint* table, bytes characters) noexcept:
+cdef void _mark(bint* table, bytes characters) noexcept:  # nothing here raises
     cdef unsigned char character
     for character in characters:
         table[character] = True

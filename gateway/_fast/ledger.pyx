@@ -17,8 +17,8 @@ Cost: `record` reads one slot of the index and one entry, about 1.5 times each a
 ledger larger than the cache. Memory is 40 bytes of entry and 8 to 16 of index, allocated at the start: a million
 take 48 MB. `bench/micro/ledger.py` measures both beside an OrderedDict of dataclasses.
 
-Not done: age. An entry leaves when room is needed, and who promises less keeps its own clock, and clears all of it. Nor a change of
-capacity across a restart, which moves every entry: the pages name their capacity and are refused.
+Not done: age. An entry leaves when room is needed, and who promises less keeps its own clock, and clears all of it.
+Nor a change of capacity across a restart, which moves every entry: the pages name their capacity and are refused.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE

@@ -1,8 +1,7 @@
 """Frames of the redo log, put together and written by a thread that does not need the interpreter for it.
 
 Layout: entries as they were submitted, those that are in the log first, then those that wait; a mutex for the few lines
-in which the two threads meet. What is written is a frame as `store/redo_log.py` describes it, with a CRC-32 of eight
-bytes at a time (slicing-by-8), so that zlib's headers need not be installed.
+in which the two threads meet. What is written is a frame as `store/redo_log.py` describes it.
 
 Cost: to submit 60 ns, and the wake-up of the thread where it sleeps; to be told one system call here and one there,
 however many commits it is. While a thread that had the interpreter's lock committed, an event paid about 10 µs for the
@@ -23,6 +22,25 @@ from posix.unistd cimport close, read, write
 
 cimport cython
 
+from .crc32 cimport crc32
+from .pthread cimport (
+    pthread_cond_destroy,
+    pthread_cond_init,
+    pthread_cond_signal,
+    pthread_cond_t,
+    pthread_cond_timedwait,
+    pthread_cond_wait,
+    pthread_condattr_destroy,
+    pthread_condattr_init,
+    pthread_condattr_setclock,
+    pthread_condattr_t,
+    pthread_mutex_destroy,
+    pthread_mutex_init,
+    pthread_mutex_lock,
+    pthread_mutex_t,
+    pthread_mutex_unlock,
+)
+
 cdef extern from *:
     """
     #ifndef _GNU_SOURCE
@@ -30,7 +48,6 @@ cdef extern from *:
     #endif
     #include <endian.h>
     #include <errno.h>
-    #include <pthread.h>
     #include <sys/eventfd.h>
     #include <sys/uio.h>
 
@@ -44,25 +61,6 @@ cdef extern from *:
     void set_errno(int code) nogil
     uint32_t htole32(uint32_t value) nogil
     uint64_t htole64(uint64_t value) nogil
-
-    ctypedef struct pthread_mutex_t:
-        pass
-    ctypedef struct pthread_cond_t:
-        pass
-    ctypedef struct pthread_condattr_t:
-        pass
-    int pthread_mutex_init(pthread_mutex_t* mutex, const void* attributes) nogil
-    int pthread_mutex_destroy(pthread_mutex_t* mutex) nogil
-    int pthread_mutex_lock(pthread_mutex_t* mutex) nogil
-    int pthread_mutex_unlock(pthread_mutex_t* mutex) nogil
-    int pthread_condattr_init(pthread_condattr_t* attributes) nogil
-    int pthread_condattr_setclock(pthread_condattr_t* attributes, int clock) nogil
-    int pthread_condattr_destroy(pthread_condattr_t* attributes) nogil
-    int pthread_cond_init(pthread_cond_t* condition, const pthread_condattr_t* attributes) nogil
-    int pthread_cond_destroy(pthread_cond_t* condition) nogil
-    int pthread_cond_signal(pthread_cond_t* condition) nogil
-    int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex) nogil
-    int pthread_cond_timedwait(pthread_cond_t* condition, pthread_mutex_t* mutex, const timespec* until) nogil
 
     int EFD_NONBLOCK
     int EFD_CLOEXEC
@@ -93,49 +91,6 @@ MUCH = _MUCH
 IDLE = _IDLE
 HELD = _HELD
 NO_ROOM = _NO_ROOM
-
-cdef uint32_t _crc_tables[8][256]
-
-
-cdef void _fill_crc_tables() noexcept:
-    cdef uint32_t value
-    cdef int byte, table
-    for byte in range(256):
-        value = byte
-        for table in range(8):
-            value = (value >> 1) ^ (0xEDB88320 if value & 1 else 0)
-        _crc_tables[0][byte] = value
-    for byte in range(256):
-        for table in range(1, 8):
-            value = _crc_tables[table - 1][byte]
-            _crc_tables[table][byte] = (value >> 8) ^ _crc_tables[0][value & 0xFF]
-
-_fill_crc_tables()
-
-
-cdef uint32_t _crc32(const uint8_t* data, size_t size, uint32_t value) noexcept nogil:
-    """As zlib.crc32(data, value)."""
-    cdef uint32_t low, high
-    value = ~value
-    while size >= 8:
-        memcpy(&low, data, 4)
-        memcpy(&high, data + 4, 4)
-        low = htole32(low) ^ value
-        high = htole32(high)
-        value = (
-            _crc_tables[7][low & 0xFF] ^ _crc_tables[6][low >> 8 & 0xFF]
-            ^ _crc_tables[5][low >> 16 & 0xFF] ^ _crc_tables[4][low >> 24]
-            ^ _crc_tables[3][high & 0xFF] ^ _crc_tables[2][high >> 8 & 0xFF]
-            ^ _crc_tables[1][high >> 16 & 0xFF] ^ _crc_tables[0][high >> 24]
-        )
-        data += 8
-        size -= 8
-    while size:
-        value = (value >> 8) ^ _crc_tables[0][(value ^ data[0]) & 0xFF]
-        data += 1
-        size -= 1
-    return ~value
-
 
 cdef int64_t _now_ns() noexcept nogil:
     cdef timespec now
@@ -359,7 +314,7 @@ cdef class LogWriter:
         self._size += 1
         return 0
 
-    cdef void _drop(self, Py_ssize_t count) noexcept:
+    cdef void _drop(self, Py_ssize_t count) noexcept:  # to let go of bytes raises nothing
         """Let go of the first `count` entries."""
         cdef Py_ssize_t at
         for at in range(count):
@@ -500,8 +455,8 @@ cdef class LogWriter:
         memcpy(self._frame + 8, &number, 8)
         at_ms = htole64(committed_ms)
         memcpy(self._frame + 16, &at_ms, 8)
-        word = _crc32(<uint8_t*>self._frame, FIELDS_BYTES, self._seed)
-        word = htole32(_crc32(<uint8_t*>self._frame + HEAD_BYTES, size - HEAD_BYTES, word))
+        word = crc32(<uint8_t*>self._frame, FIELDS_BYTES, self._seed)
+        word = htole32(crc32(<uint8_t*>self._frame + HEAD_BYTES, size - HEAD_BYTES, word))
         memcpy(self._frame + FIELDS_BYTES, &word, 4)
         while done < size:
             part.iov_base = self._frame + done

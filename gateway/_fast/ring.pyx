@@ -158,7 +158,7 @@ cdef class PriorityRings:
             raise ValueError(f"class is {cls}, must be 0..{self._classes - 1}")
         return &self._rings[cls]
 
-    cdef inline void _append(self, Ring* ring, object item, int64_t stamp) noexcept:
+    cdef inline void _append(self, Ring* ring, object item, int64_t stamp) noexcept:  # nothing here raises
         """Write behind the newest; the caller knows there is room."""
         cdef Py_ssize_t slot = ring.head + ring.depth
         if slot >= ring.capacity:
