@@ -110,9 +110,8 @@ class Composer:
         cls = receipt_class(event)
         if is_old and cls is not None:
             if self._drops_old:
-                if (
-                    found.record.cls is InboundClass.RECEIPT
-                ):  # else it goes with the failure that it came with
+                # What came with a failure goes with it.
+                if found.record.cls is InboundClass.RECEIPT:
                     self._gatekeeper.note_lost(event)
                 found.drops.append(Drop(event, Reason.AGE))
                 return

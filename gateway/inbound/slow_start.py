@@ -1,9 +1,10 @@
 """The first growth of a limit: as fast as answers come, until they take longer (RFC 9406, HyStart++).
 
 One more for each success doubles the limit in a round trip. A destination of 2 s would need minutes to get forty requests at
-once if it got one more a round trip. What it must not do is run far past what the destination works on: so of each *round*,
-which ends with the answer to a request that went after it had begun, the first few answers are compared with those of the
-quickest one before, by the means of their logarithms as in `congestion.py`. Once it is over it does not begin again: after trouble, growth is careful.
+once if it got one more a round trip. What it must not do is run far past what the destination works on: so of each
+*round*, which ends with the answer to a request that went after it had begun, the first few answers are compared with
+those of the quickest one before, by the means of their logarithms as in `congestion.py`. Once it is over it does not begin
+again: after trouble, growth is careful.
 """
 
 import enum

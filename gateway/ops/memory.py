@@ -1,4 +1,4 @@
-"""How much of the memory this process may have is used, as the kernel counts it."""
+"""How much of the memory this process may have is used, as the kernel counts it; and what is free given back to it."""
 
 import ctypes
 from pathlib import Path

@@ -47,7 +47,7 @@ _SURVIVES_NO: Final = {
 }
 
 SWITCH_INTERVAL_S: Final = 0.0005
-"""How long the loop keeps the GIL while the writer wants it; the default, 5 ms, would be added to each ack."""
+"""How long the loop keeps the GIL while the thread wants it for the tables, for which commits wait: 5 ms by default."""
 
 
 class SqliteStore:

@@ -98,6 +98,7 @@ class StoreThread:
         self._jobs: queue.SimpleQueue[Write | Read | None] = queue.SimpleQueue()
         self._defect: StoreError | None = None
         self._thread: threading.Thread | None = None
+        self._told_pages_bytes = 0
         self.commits = 0
 
     def start(self) -> None:
@@ -187,7 +188,7 @@ class StoreThread:
                 writer.tell()
             elif self.file.try_store_batch(writer):
                 writer.tell()
-            self._wake(self._asker.note_pages, self.file.pages_bytes())
+            self._tell_pages()
         except Exception as error:  # noqa: BLE001 - a thread that dies in silence leaves everyone waiting
             self._fail("could not write", error, [])
 
@@ -216,6 +217,7 @@ class StoreThread:
             return
         try:
             result = read.call(self.file)
+            self._tell_pages()  # some change the tables
         except (sqlite3.Error, OSError, StoreError) as error:
             self._fail("could not be read", error, [read])
         except Exception as error:
@@ -226,17 +228,21 @@ class StoreThread:
 
     def check_in(self, *, is_idle: bool = False) -> None:
         """Bring what the log has into the tables."""
-        if self._defect is not None:
+        if self._defect is not None or not (is_idle or self.file.logged_bytes):
             return
         try:
             self.file.check_in()
             if is_idle:
                 self.file.trim()
-            pages_bytes = self.file.pages_bytes()
+            self._tell_pages()
         except Exception as error:  # noqa: BLE001 - as above
             self._fail("could not write", error, [])
-        else:
-            # A full store takes nothing: no commit would ever tell that it has room again.
+
+    def _tell_pages(self) -> None:
+        """What the tables have in use, if that has changed: a full store takes nothing, so no commit would ever tell."""
+        pages_bytes = self.file.pages_bytes()
+        if pages_bytes != self._told_pages_bytes:
+            self._told_pages_bytes = pages_bytes
             self._wake(self._asker.note_pages, pages_bytes)
 
     def _fail(self, what: str, error: Exception, reads: Sequence[Read]) -> None:
