@@ -5,12 +5,16 @@
  * synced is kept and can be undone. After a failed sync it stays undone by later ones, as Linux has it: the pages count as
  * clean and are never written.
  *
+ * One thread at a time is in here, from the first to the last step of an operation: what another one does comes before or
+ * after it.
+ *
  * What it does not show: removals and new names are on disk at once.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -44,6 +48,13 @@ static struct file *by_handle[HANDLES_MAX];
 static long operations, fault_at;
 static int fault_kind;
 static unsigned long fault_seed = 1;
+
+static pthread_mutex_t alone = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+
+static void leave(pthread_mutex_t **mutex) { pthread_mutex_unlock(*mutex); }
+#define ALONE \
+    pthread_mutex_lock(&alone); \
+    __attribute__((cleanup(leave), unused)) pthread_mutex_t *entered = &alone
 
 #define REAL(name, type) static type (*real)(); if (!real) real = dlsym(RTLD_NEXT, name)
 
@@ -201,6 +212,7 @@ static ssize_t write_at(int handle, struct file *file, const void *data, size_t 
 }
 
 ssize_t pwrite64(int handle, const void *data, size_t length, off_t at) {
+    ALONE;
     struct file *file = file_of(handle);
     return file ? write_at(handle, file, data, length, at) : real_pwrite(handle, data, length, at);
 }
@@ -213,6 +225,7 @@ int fdatasync(int handle);
 /* Written and synced by one call: two operations here. */
 ssize_t pwritev64v2(int handle, const struct iovec *parts, int count, off_t at, int flags) {
     REAL("pwritev64v2", ssize_t);
+    ALONE;
     struct file *file = file_of(handle);
     if (!file) return ((ssize_t (*)(int, const struct iovec *, int, off_t, int))real)(handle, parts, count, at, flags);
     size_t length = 0;
@@ -235,6 +248,7 @@ ssize_t write(int handle, const void *data, size_t length) {
     REAL("write", ssize_t);
     struct file *file = file_of(handle);
     if (!file) return ((ssize_t (*)(int, const void *, size_t))real)(handle, data, length);
+    ALONE;
     off_t at = lseek(handle, 0, SEEK_CUR);
     ssize_t written = write_at(handle, file, data, length, at);
     if (written > 0) lseek(handle, at + written, SEEK_SET);
@@ -244,6 +258,7 @@ ssize_t write(int handle, const void *data, size_t length) {
 int ftruncate64(int handle, off_t size) {
     struct file *file = file_of(handle);
     if (!file) return real_ftruncate(handle, size);
+    ALONE;
     if (is_struck()) {
         if (fault_kind == KILL_TORN) die();
         if (fault_kind != SHORT) return -1;
@@ -256,6 +271,7 @@ int ftruncate(int handle, off_t size) { return ftruncate64(handle, size); }
 /* Returns what is wrong, as the real one does, and sets no errno. */
 int posix_fallocate64(int handle, off_t at, off_t length) {
     REAL("posix_fallocate64", int);
+    ALONE;
     struct file *file = file_of(handle);
     struct stat before;
     if (file) {
@@ -271,6 +287,7 @@ int posix_fallocate64(int handle, off_t at, off_t length) {
 int posix_fallocate(int handle, off_t at, off_t length) { return posix_fallocate64(handle, at, length); }
 
 static int sync_file(int handle, struct file *file, int (*real)(int)) {
+    ALONE;
     if (is_struck()) {
         if (fault_kind == KILL_TORN) die();
         if (fault_kind != SHORT) {
@@ -302,6 +319,7 @@ static int is_ours(const char *path) {
 
 static int opened(const char *path, int handle) {
     if (handle < 0 || handle >= HANDLES_MAX || !is_ours(path)) return handle;
+    ALONE;
     int n = 0;
     for (; n < FILES_MAX; n++) {
         if (!files[n].path[0]) strncpy(files[n].path, path, sizeof files[n].path - 1);
@@ -333,6 +351,7 @@ int close(int handle) {
 int unlink(const char *path) {
     REAL("unlink", int);
     if (is_ours(path)) {
+        ALONE;
         if (is_struck() && fault_kind != SHORT) {
             if (fault_kind == KILL_TORN) die();
             return -1;

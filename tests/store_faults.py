@@ -29,7 +29,9 @@ KINDS: Final = {
     "eio": 1, "eio for good": 2, "full": 3, "full for good": 4, "short write": 5,
     "kill": 6, "kill in a write": 7, "power cut": 8, "torn power cut": 9,
 }  # fmt: skip
-ACKED, FAILED, LIED = b"a", b"f", b"!"
+ACKED, FAILED, LIED, SPARED = b"a", b"f", b"!", b"s"
+SPARED_MAX: Final = 12
+"""Two threads write, so a run may take a few operations less than the one that was counted: one check-in or two."""
 
 DISK: Final = ctypes.CDLL(None)
 
@@ -39,7 +41,7 @@ def make_small() -> None:
 
     For this process only: the tests take names from this module, and their stores are as large as ever.
     """
-    redo_log.LOG_BYTES = redo_log.FIRST + 18_000  # type: ignore[misc]
+    redo_log.SEGMENT_BYTES = 18_000  # type: ignore[misc]
     sqlite_thread.CHECK_IN_BYTES = 13_000  # type: ignore[misc]
     reserve.SIZE_BYTES = 8_192  # type: ignore[misc]
 
@@ -166,14 +168,20 @@ def problems_after(
     file.close()
 
 
-def strike(directory: Path, name: str, at: int, expected: list[Rows], sync: Sync) -> Iterator[str]:
-    """One run whose operation `at` fails."""
+def strike(
+    directory: Path, name: str, at: int, total: int, expected: list[Rows], sync: Sync
+) -> Iterator[str]:
+    """One run whose operation `at` of about `total` fails."""
 
     def work(told: Callable[[bytes], object]) -> None:
         arm(at, KINDS[name], seed=at)
         asyncio.run(play(directory, told, sync=sync))
+        if operations() < at:
+            told(SPARED)
 
     words, status = in_child(work)
+    if words.endswith(SPARED) and at > total - SPARED_MAX:
+        return
     acked = words.count(ACKED)
     if LIED in words or ACKED in words.lstrip(ACKED):
         yield f"success after a failure on the same handle: {words!r}"
@@ -272,7 +280,7 @@ def main() -> None:
         elif what == "then power cut":
             found = strike_then_power_cut(place, at, expected)
         else:
-            found = strike(place, name, at, expected, sync)
+            found = strike(place, name, at, total, expected, sync)
         for problem in found:
             problems += 1
             print(f"{what} at operation {at} of {total}: {problem}", flush=True)  # noqa: T201

@@ -23,7 +23,8 @@ from gateway.store.sqlite_file import SqliteFile
 
 SECRET = b"s" * 16
 SECTOR = 512
-SMALL = FIRST + 3 * SECTOR
+SEGMENT = 3 * SECTOR
+SMALL = FIRST + 2 * SEGMENT
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Nothing here depends on a disk, and thousands of logs would wait for it."""
 
@@ -32,7 +33,7 @@ MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 def small_log() -> Iterator[None]:
     """A log of a few sectors: it is soon full, and each of its bytes can be struck."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(redo_log, "LOG_BYTES", SMALL)
+        patch.setattr(redo_log, "SEGMENT_BYTES", SEGMENT)
         yield
 
 
@@ -86,11 +87,11 @@ def test_what_does_not_fit_changes_nothing(store_path: Path) -> None:
     log = opened(store_path)
     assert log.try_append([b"a"], WALL_MS)
     used, before = log.used_bytes, content_of(store_path)
-    largest = SMALL - FIRST - 2 * used + 1
+    largest = SEGMENT - 2 * used + 1
     assert not log.try_append([bytes(largest + 1)], WALL_MS)
     assert (log.number, log.used_bytes, content_of(store_path)) == (1, used, before)
     assert log.try_append([bytes(largest)], WALL_MS)
-    assert len(content_of(store_path)) == SMALL
+    assert (log.used_bytes, len(content_of(store_path))) == (SEGMENT, SMALL)
     log.close()
 
 
@@ -106,31 +107,40 @@ def test_frames_that_are_in_the_tables_are_not_found_again(store_path: Path) -> 
 # -- the last frame torn, at any byte
 
 
-@given(sizes=st.lists(st.integers(0, 300), min_size=1, max_size=5), data=st.data())
+def _filled_and_released(log: RedoLog, data: st.DataObject) -> None:
+    """An earlier round, all of which is in the tables."""
+    for _ in range(data.draw(st.integers(0, 3))):
+        while log.try_append([bytes(data.draw(st.integers(0, 200)))], WALL_MS):
+            pass
+        log.seal()
+        log.release()
+
+
+@given(sizes=st.lists(st.integers(0, 300), min_size=1, max_size=8), data=st.data())
 @hypothesis_settings(max_examples=150, deadline=None)
 def test_whatever_is_on_disk_of_the_last_frame_the_others_are_found(
     sizes: list[int], data: st.DataObject
 ) -> None:
-    """Any prefix of it, or any of its sectors, over zeros or over frames of an earlier round."""
+    """Any prefix of it, or any of its sectors, over zeros or over earlier frames; some in a sealed segment or none."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
         path = Path(directory) / "store"
-        log, applied = opened(path), 0
-        if data.draw(st.booleans()):
-            while log.try_append([bytes(data.draw(st.integers(0, 200)))], WALL_MS):
-                applied += 1
-            log.begin_anew()
+        log = opened(path)
+        _filled_and_released(log, data)
+        applied = log.number
         kept: list[bytes] = []
-        before, end = content_of(path), 0
+        before = content_of(path)
         for at, size in enumerate(sizes):
-            before, end = content_of(path), log.used_bytes
+            before = content_of(path)
             entry = data.draw(st.binary(min_size=size, max_size=size))
+            if data.draw(st.booleans()):
+                assert log.seal().entries == kept[: len(log.seal().entries)]
             if not log.try_append([entry], WALL_MS + at):
                 break
             kept.append(entry)
         log.close()
-        after = content_of(path)
-        torn = bytearray(before)
-        begin, last = FIRST + end, FIRST + log.used_bytes
+        torn, after = bytearray(before), content_of(path)
+        changed = [at for at in range(SMALL) if before[at] != after[at]] or [SMALL - 1]
+        begin, last = changed[0], changed[-1] + 1
         if data.draw(st.booleans()):
             cut = data.draw(st.integers(begin, last))
             torn[begin:cut] = after[begin:cut]
@@ -150,6 +160,46 @@ def test_whatever_is_on_disk_of_the_last_frame_the_others_are_found(
         assert log.try_append([b"new"], WALL_MS)
         log.close()
         assert recovered(path, number)[0] == [b"new"]
+
+
+def test_frames_are_found_in_whichever_segment_they_begin(store_path: Path) -> None:
+    log = opened(store_path)
+    for at in range(4):
+        log.try_append([b"first %d" % at], WALL_MS)
+        assert log.seal() == ([b"first %d" % at], 2 * at + 1, WALL_MS)
+        log.try_append([b"then %d" % at], WALL_MS + 1)
+        assert recovered(store_path, 2 * at) == ([b"first %d" % at, b"then %d" % at], WALL_MS + 1, 2 * at + 2)
+        log.release()
+        assert recovered(store_path, 2 * at + 1) == ([b"then %d" % at], WALL_MS + 1, 2 * at + 2)
+        log.seal()
+        log.release()
+    log.close()
+
+
+def test_a_sealed_segment_stays_until_it_is_released(store_path: Path) -> None:
+    log = opened(store_path)
+    log.try_append([b"a"], WALL_MS)
+    sealed = log.seal()
+    log.try_append([b"b"], WALL_MS)
+    assert log.seal() == sealed == ([b"a"], 1, WALL_MS)
+    log.release()
+    assert log.seal() == ([b"b"], 2, WALL_MS)
+    log.release()
+    assert (log.seal(), log.used_bytes) == (([], 2, 0), 0)
+    log.close()
+
+
+def test_a_log_of_the_first_version_is_read_and_goes_on_as_one_of_this(store_path: Path) -> None:
+    """It has one segment, and ends with it."""
+    _filled(store_path)
+    content = content_of(store_path)
+    assert content[:8] == b"wa-redo2"
+    content[:8] = b"wa-redo1"
+    write_content(store_path, content[: FIRST + SEGMENT])
+    entries, at_ms, number = recovered(store_path)
+    assert (entries, at_ms, number) == ([bytes([at]) * 40 for at in range(3)], WALL_MS, 3)
+    assert content_of(store_path)[:8] == b"wa-redo2"
+    assert len(content_of(store_path)) == SMALL
 
 
 # -- damage
@@ -178,6 +228,25 @@ def test_damage_before_a_whole_frame_is_told(store_path: Path, frame: int) -> No
         write_content(store_path, damaged)
         log = opened(store_path)
         with pytest.raises(StoreCorruptError, match=rf"is damaged: frame {frame + 1} is not whole"):
+            log.recover()
+        log.close()
+
+
+def test_damage_to_the_end_of_a_sealed_segment_is_told(store_path: Path) -> None:
+    """Its last frame is not the last one."""
+    log = opened(store_path)
+    log.try_append([b"a" * 40], WALL_MS)
+    end = FIRST + log.used_bytes
+    log.seal()
+    log.try_append([b"b"], WALL_MS)
+    log.close()
+    whole = content_of(store_path)
+    for at in range(FIRST, end):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0x55
+        write_content(store_path, damaged)
+        log = opened(store_path)
+        with pytest.raises(StoreCorruptError, match="is damaged: frame 1 is not whole"):
             log.recover()
         log.close()
 
@@ -278,7 +347,6 @@ def test_without_syncs_a_hole_is_no_damage_and_no_number_is_given_again(
         assert log.recover() == ([b"\0" * 40], WALL_MS)
     assert "were not on disk" in caplog.text
     assert log.number == 3
-    log.begin_anew()
     log.try_append([b"\4" * 40], WALL_MS)
     log.close()
     assert recovered(store_path, applied=3) == ([b"\4" * 40], WALL_MS, 4)
@@ -314,7 +382,9 @@ def test_every_commit_is_there_after_any_number_of_crashes(data: st.DataObject) 
         file, next_seq = SqliteFile(directory), 1
         waiting: list[InboundRecord] = []
         for _ in range(data.draw(st.integers(1, 25))):
-            action = data.draw(st.sampled_from(["commit", "commit", "commit", "check in", "stop", "kill"]))
+            action = data.draw(
+                st.sampled_from(["commit", "commit", "commit", "seal", "check in", "stop", "kill"])
+            )
             if action == "commit":
                 new = [
                     inbound(next_seq + at, body=bytes(data.draw(st.sampled_from([1, 300, 2_000]))))
@@ -329,6 +399,8 @@ def test_every_commit_is_there_after_any_number_of_crashes(data: st.DataObject) 
                 changes = [Change(inbound=new), Change(inbound_done=done)]
                 file.log([encode(merge([change])) for change in changes], WALL_MS)
                 waiting = [record for record in [*waiting, *new] if record not in done]
+            elif action == "seal":
+                file._seal()  # on its way into the tables, while commits go on
             elif action == "check in":
                 file.check_in()
             else:

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import WALL_MS, inbound, parked, send
@@ -16,27 +17,35 @@ from gateway.errors import StoreError
 from gateway.events import InboundClass, Side
 from gateway.store import sqlite_thread
 from gateway.store.protocol import Change, Sync, awaited
-from gateway.store.redo_log import LOG_BYTES
+from gateway.store.redo_log import SEGMENT_BYTES
 from gateway.store.sqlite_file import WAL_KEPT_BYTES, SqliteFile
 from gateway.store.sqlite_store import SqliteStore
-from gateway.store.sqlite_thread import BATCH_MAX, CHECK_IN_BYTES
+from gateway.store.sqlite_thread import BATCH_MAX, CHECK_IN_BYTES, Write
 
 MESSAGE = InboundClass.MESSAGE
 
 
 class Rig:
-    """A store whose thread can be held up, and what it reported."""
+    """A store whose threads can be held up, and what it reported."""
 
     def __init__(self, directory: Path) -> None:
         self.failures: list[StoreError] = []
         self.store = SqliteStore(directory, FakeClock(), self.failures.append)
 
-    def hold(self) -> Callable[[], None]:
-        """Let the store's thread wait until the function returned is called."""
+    def hold_tables(self) -> Callable[[], None]:
+        """Let the thread that has the tables wait until the function returned is called."""
         released = threading.Event()
         holding = self.store._read(lambda _: released.wait(30))
         holding.add_done_callback(lambda future: future.exception())
         return released.set
+
+    def hold(self) -> Callable[[], None]:
+        """Let commits wait too: for something that is held until it is in the tables. It is a commit of its own."""
+        release = self.hold_tables()
+        held = Write([])
+        held.touches_parked = True
+        self.store._thread.put(held)
+        return release
 
     def break_check_ins(self) -> None:
         """From now on nothing comes into the tables."""
@@ -207,21 +216,9 @@ async def test_nobody_is_told_that_a_dead_letter_is_stored_when_the_tables_fail(
     assert len(rig.failures) == 1
 
 
-async def test_the_log_is_checked_in_when_it_has_much(rig: Rig) -> None:
-    file = rig.store._file
-    before = file.check_ins
-    for seq in range(1, 5):
-        await rig.store.submit(Change(inbound=[inbound(seq, body=bytes(CHECK_IN_BYTES // 4))]))
-    await rig.store.submit(Change())
-    assert (file.check_ins, file.logged_bytes < 1000) == (before + 1, True)
-
-
-async def test_the_log_is_checked_in_when_nothing_comes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def event_of_check_in(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Is set whenever the log has been brought into the tables."""
     checked_in = threading.Event()
-    monkeypatch.setattr(sqlite_thread, "CHECK_IN_S", 0.0)
-    store = Rig(tmp_path).store
     check_in = store._file.check_in
 
     def check_in_and_tell() -> None:
@@ -229,15 +226,81 @@ async def test_the_log_is_checked_in_when_nothing_comes(
         checked_in.set()
 
     monkeypatch.setattr(store._file, "check_in", check_in_and_tell)
+    return checked_in
+
+
+async def test_the_log_is_checked_in_when_it_has_much(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = rig.store._file
+    before = file.check_ins
+    checked_in = event_of_check_in(rig.store, monkeypatch)
+    for seq in range(1, 4):
+        await rig.store.submit(Change(inbound=[inbound(seq, body=bytes(CHECK_IN_BYTES // 4))]))
+    assert not checked_in.is_set()
+    await rig.store.submit(Change(inbound=[inbound(4, body=bytes(CHECK_IN_BYTES // 4))]))
+    assert await asyncio.to_thread(checked_in.wait, 30)
+    assert (file.check_ins, file.logged_bytes) == (before + 1, 0)
+
+
+async def test_the_log_is_checked_in_when_nothing_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_thread, "CHECK_IN_S", 0.0)
+    store = Rig(tmp_path).store
+    checked_in = event_of_check_in(store, monkeypatch)
     await store.submit(Change(inbound=[inbound(1)]))
     assert await asyncio.to_thread(checked_in.wait, 30)
     assert store._file.logged_bytes == 0
     await store.close()
 
 
+async def test_commits_wait_for_no_table(rig: Rig, tmp_path: Path) -> None:
+    """Neither for a question, nor for what the log brings into them."""
+    release = rig.hold_tables()
+    for seq in range(1, 9):
+        await rig.store.submit(Change(inbound=[inbound(seq, body=bytes(CHECK_IN_BYTES // 4))]))
+    assert rig.store.commits == 8
+    found = SqliteFile(copy_of_store(tmp_path))
+    assert found.recover(WALL_MS).inbound_counts[MESSAGE] == 8
+    found.close()
+    release()
+    assert len(await rig.store.read_inbound(MESSAGE, 0, 9)) == 8
+
+
+async def test_commits_wait_when_both_segments_are_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is on its way into the tables, which are slow: then there is nowhere to write."""
+    rig = Rig(tmp_path)
+    file = rig.store._file
+    is_at_it, released = threading.Event(), threading.Event()
+    write = file._write
+
+    def write_slowly(*args: Any) -> None:
+        is_at_it.set()
+        assert released.wait(30)
+        write(*args)
+
+    monkeypatch.setattr(file, "_write", write_slowly)
+    body = bytes(SEGMENT_BYTES // 2 + 1)
+    await rig.store.submit(Change(inbound=[inbound(1, body=body)]))
+    assert await asyncio.to_thread(is_at_it.wait, 30)
+    await rig.store.submit(Change(inbound=[inbound(2, body=body)]))
+    third = rig.store.submit(Change(inbound=[inbound(3, body=body)]))
+    found = SqliteFile(copy_of_store(tmp_path))
+    assert found.recover(WALL_MS).inbound_counts[MESSAGE] == 2
+    found.close()
+    assert not third.done()
+    released.set()
+    await third
+    await rig.store.close()
+    file = SqliteFile(tmp_path)
+    assert file.recover(WALL_MS).inbound_counts[MESSAGE] == 3
+    file.close()
+
+
 async def test_what_a_log_can_not_hold_goes_into_the_tables(rig: Rig, tmp_path: Path) -> None:
     await rig.store.submit(Change(inbound=[inbound(1)]))
-    await rig.store.submit(Change(inbound=[inbound(2, body=bytes(LOG_BYTES))]))
+    await rig.store.submit(Change(inbound=[inbound(2, body=bytes(SEGMENT_BYTES))]))
     assert rig.store._file.logged_bytes == 0
     await rig.store.submit(Change(inbound=[inbound(3)]))
     found = SqliteFile(copy_of_store(tmp_path))

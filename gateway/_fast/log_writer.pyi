@@ -1,34 +1,37 @@
-"""Frames of the redo log, written by a thread that does not need the interpreter for it."""
+"""The end of the redo log, and the three threads that meet there: one submits, one writes, one has the tables.
+
+None of them needs the interpreter's lock while it writes or waits. The log has two segments: frames are added to the one that
+is open; what is sealed is on its way into the tables.
+"""
 
 from typing import Final, Self, final
 
 CALLED: Final = 1
-"""`serve` ended because of `call`, and everything that was submitted before is stored and told."""
+"""`wait` ended because of `call`, and everything that was submitted before is stored and told."""
 MUCH: Final = 2
-"""The log has as much as was said."""
+"""The open segment has as much as was said."""
 IDLE: Final = 3
 """It has something, and nothing came for a while."""
 HELD: Final = 4
-"""What was asked to be held is stored: it is told with `tell`."""
+"""What was asked to be held is stored: nothing more is, until `tell`."""
 NO_ROOM: Final = 5
-"""The next batch does not fit: `begin_anew`, or where that was done already, `take_batch`."""
+"""The next batch does not fit: `seal` and `release`; where the log is empty, `take_batch` and `tell`."""
 
 @final
 class LogWriter:
-    """The end of a redo log: whoever submits is on one thread, whoever calls `serve` and what follows it on another.
-
-    Readable (`fileno`) when something submitted is stored and `take_told` has not told so yet.
-    """
+    """Readable (`fileno`) when something submitted is stored and `take_told` has not told so yet."""
 
     commits: int
     """Frames written, and batches taken out, since it was made."""
 
-    def __new__(cls, file: int, magic: bytes, seed: int, first: int, limit: int, flags: int) -> Self:
+    def __new__(cls, file: int, magic: bytes, seed: int, first: int, segment_bytes: int, flags: int) -> Self:
         """`file` is open for writing, and stays the caller's.
 
-        Frames begin with `magic` (4 bytes) and go from `first` to `limit` (bytes); their CRC-32 begins with `seed`.
-        `flags` are those of pwritev2. Raises OSError.
+        Frames begin with `magic` (4 bytes), their CRC-32 with `seed`; the first segment begins at byte `first`, the other
+        one follows it. `flags` are those of pwritev2. Raises OSError.
         """
+
+    # on any thread
 
     @property
     def number(self) -> int:
@@ -36,10 +39,12 @@ class LogWriter:
 
     @property
     def used_bytes(self) -> int:
-        """Of the frames since `begin_anew`."""
+        """Of the frames that were not released."""
 
-    def go_on(self, number: int, end: int) -> None:
-        """The frames found in the log end at byte `end`, and the last one has this number."""
+    def stop(self) -> None:
+        """Let `serve` end, when its frame is written; nothing more is told."""
+
+    # for whoever submits
 
     def fileno(self) -> int:
         """For `loop.add_reader`."""
@@ -50,41 +55,59 @@ class LogWriter:
     def submit(self, encoded: bytes, changes: int, at_ms: int, holds: bool) -> None:
         """Let an entry be stored, after those before it: `changes` says how much it counts in a batch.
 
-        `at_ms` is when (wall clock). `holds`: it is not told before the thread says `tell`.
+        `at_ms` is when (wall clock). `holds`: it is not told before `tell`, and nothing after it is stored.
         """
 
     def call(self) -> None:
-        """Let `serve` end when everything submitted so far is stored."""
+        """Let `wait` end when everything submitted so far is stored."""
 
     def take_told(self) -> int:
         """How many entries were stored since the last time, in the order in which they were submitted."""
 
-    def serve(self, spacing_ns: int, crowd: int, batch_changes: int, much_bytes: int, idle_ns: int) -> int:
-        """Write what is submitted, until one of the reasons above, without the interpreter's lock.
+    # for the thread that writes
+
+    def serve(self, spacing_ns: int, crowd: int, batch_changes: int, much_bytes: int, idle_ns: int) -> None:
+        """Write what is submitted, until `stop`, or until a write fails, which `wait` and `seal` raise.
 
         A frame has up to `batch_changes` changes. One of fewer than `crowd` is followed by a pause of `spacing_ns`, or until
-        as many changes wait.
-        Raises OSError: then nobody knows whether the batch is stored, and nothing may be stored any more.
+        as many changes wait. `much_bytes` and `idle_ns` are when `wait` ends with MUCH and with IDLE.
         """
 
+    # for the thread that has the tables
+
+    def wait(self) -> int:
+        """Until one of the reasons above. Raises OSError when a write has failed: nobody knows whether its batch is stored."""
+
     def take_call(self) -> bool:
-        """Whether `serve` has ended for a call that was not taken yet; takes it."""
+        """Whether `wait` has ended for a call that was not taken yet; takes it."""
+
+    def seal(self) -> list[bytes]:
+        """The entries of what was open, in order, which are sealed until `release`: frames go into the other segment now.
+
+        Where some are sealed, those. Raises OSError when the frame under way fails.
+        """
+
+    @property
+    def sealed_number(self) -> int:
+        """Of the last frame in what was sealed last."""
+
+    @property
+    def sealed_ms(self) -> int:
+        """When the last of the sealed entries was submitted; 0: there is none."""
+
+    def release(self) -> None:
+        """What is sealed is in the tables, on disk."""
 
     def tell(self) -> None:
-        """Tell whoever submitted the last batch that it is stored."""
+        """Tell whoever submitted the batch that was held, or taken, that it is stored; go on."""
 
     def take_batch(self) -> tuple[list[bytes], int]:
         """Take out the batch there was no room for, and when it was submitted; it counts as stored, and is to be told."""
 
+    # for one thread that has all of it, while nobody submits or serves
+
+    def go_on(self, number: int) -> None:
+        """The last frame that was found has this number, and everything is in the tables."""
+
     def append(self, entries: list[bytes], at_ms: int) -> bool:
-        """Write one frame at once, if there is room. Only while nobody submits or serves. Raises OSError as `serve` does."""
-
-    def entries(self) -> list[bytes]:
-        """Those in the log since `begin_anew`, in order."""
-
-    @property
-    def last_ms(self) -> int:
-        """When the last of them was submitted; 0: there is none."""
-
-    def begin_anew(self) -> None:
-        """Forget what is in the log: write from its beginning."""
+        """Write one frame of some entries at once, if there is room. Raises OSError."""

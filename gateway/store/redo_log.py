@@ -1,19 +1,22 @@
-"""What was committed and is not in the tables yet: a file of fixed size that is written from its beginning, again and again.
+"""What was committed and is not in the tables yet: a file of fixed size, two segments that take turns.
 
 A group commit is one frame: one call that writes and syncs, whatever it changes, where the tables would cost a statement for
-each of them and a tree to look through. When some have come together they go into the tables at once (`sqlite_file.py`),
-and the log begins anew; what was accepted and delivered in between never touches a table.
+each of them and a tree to look through. When some have come together in a segment it is sealed: commits go into the other
+one, and what the sealed one has goes into the tables at once (`sqlite_file.py`), after which it is free. What was accepted
+and delivered in between never touches a table.
 
 Frames are numbered without end, and the tables know the last number that is in them. At a start the frames that follow it
-are read back: the first one that is not whole was being written when the process or the machine stopped, and nobody was
+are read back, from the segment that begins with the next number and then from the other one: the first one that is not whole was being written when the process or the machine stopped, and nobody was
 told that it is on disk. One that is not whole *before* a whole one was damaged since, and that is said; unless they were
 left to the kernel (`Sync.OS`), which writes them in any order. A number that was ever seen in a frame is never given again.
 
-    file   = magic (8), store id (8), zeros up to 4096, frames
-    frame  = magic (4), length (4), number (8), time (8), CRC-32 of all that and the payload (4), payload
-    payload: entries as `change_codec.py` writes them, each after its length (4)
+    file    = magic (8), store id (8), zeros up to 4096, two segments of 4 MiB
+    segment = frames, and what is left of earlier ones
+    frame   = magic (4), length (4), number (8), time (8), CRC-32 of all that and the payload (4), payload
+    payload = entries as `change_codec.py` writes them, each after its length (4)
 
-`_fast/log_writer.pyx` writes the frames, for whoever appends one and for a thread that commits what others submit.
+`_fast/log_writer.pyx` writes the frames, for whoever appends one and for a thread that commits what others submit. A log of
+the first version has one segment, the first: its frames are where they would be now.
 
 Numbers are little-endian; the time is the commit's, wall clock in ms. The CRC begins with the store's secret, so that no body
 can have a frame in it that looks like one of ours.
@@ -33,13 +36,14 @@ from gateway.store.sqlite_faults import sync_directory
 
 SUFFIX: Final = "-redo"
 
-LOG_BYTES: Final = 4 << 20
-"""Allocated when the store is made: a commit needs no new block of the file system, and room on a full disk."""
-
 FIRST: Final = 4096
 """Where the frames begin: no sector of the header is written again with them."""
 
-_FILE_MAGIC: Final = b"wa-redo1"
+SEGMENT_BYTES: Final = 4 << 20
+"""Both are allocated when the store is made: a commit needs no new block of the file system, and no room on a full disk."""
+
+_FILE_MAGIC: Final = b"wa-redo2"
+_OLD_FILE_MAGIC: Final = b"wa-redo1"
 _MAGIC_START: Final = b"\xf7rd"
 _SYNCED: Final = _MAGIC_START + b"s"
 _UNSYNCED: Final = _MAGIC_START + b"k"
@@ -74,25 +78,26 @@ class RedoLog:
                 _SYNCED if syncs else _UNSYNCED,
                 self._seed,
                 FIRST,
-                LOG_BYTES,
+                SEGMENT_BYTES,
                 # One call writes and syncs.
                 os.RWF_DSYNC if syncs else 0,
             )
         except BaseException:
             os.close(self._handle)
             raise
-        self.writer.go_on(applied, FIRST)
+        self.writer.go_on(applied)
 
     def _begin(self, applied: int) -> None:
         content = _read(self._handle)
         header = content[: len(self._header)]
-        if header != self._header:
+        if header not in {self._header, self._header.replace(_FILE_MAGIC, _OLD_FILE_MAGIC)}:
             # Made and not written to the end is a part of ours. Anything else may have what was committed.
             if not self._header.startswith(header.rstrip(b"\0")) or self._later_frames(content, 0, applied):
                 raise StoreCorruptError(f"{self.path} is not the log of this store")
             if applied and not content:
                 log.warning("the store had no log: if %s was lost, so is what it had", self.path)
-            _allocate(self._handle)
+        if len(content) < FIRST + 2 * SEGMENT_BYTES:
+            _allocate(self._handle, len(content))
         # The process before may have ended because this sync failed; the kernel would show us what is not on disk.
         _write(self._handle, self._header, 0)
         os.fsync(self._handle)
@@ -105,46 +110,47 @@ class RedoLog:
 
     @property
     def used_bytes(self) -> int:
-        """Of the frames since `begin_anew`."""
+        """Of what is not in the tables."""
         return self.writer.used_bytes
-
-    @property
-    def last_ms(self) -> int:
-        """When the last of the entries since `begin_anew` was committed; 0: there is none."""
-        return self.writer.last_ms
-
-    def entries(self) -> list[bytes]:
-        """Those appended since `begin_anew`, in order."""
-        return self.writer.entries()
 
     def try_append(self, entries: Sequence[bytes], now_ms: int) -> bool:
         """Put encoded entries on disk as one frame, if there is room. After an OSError nobody knows whether they are."""
         return self.writer.append([*entries], now_ms)
 
-    def begin_anew(self) -> None:
-        """Everything in it is in the tables, on disk."""
-        self.writer.begin_anew()
+    def seal(self) -> "Sealed":
+        """What was committed and is not in the tables, in order. What comes now is not in it."""
+        entries = self.writer.seal()
+        return Sealed(entries, self.writer.sealed_number, self.writer.sealed_ms)
+
+    def release(self) -> None:
+        """What was sealed is in the tables, on disk."""
+        self.writer.release()
 
     def recover(self) -> tuple[list[bytes], int]:
         """The encoded entries that are not in the tables, in order, and when the last was committed.
 
-        New frames come after them. Raises StoreCorruptError where a frame was damaged after it had been written.
+        They must be in the tables, up to the frame `number`, before anything is appended: it is written over them. Raises StoreCorruptError where a frame was damaged after it had been written.
         """
         content = _read(self._handle)
         entries: list[bytes] = []
         committed_ms = 0
-        number, end = self.number, FIRST
-        while (frame := self._frame_at(content, end)) is not None and frame.number == number + 1:
-            entries += _entries_in(frame.payload)
-            number, committed_ms, end = frame.number, frame.at_ms, frame.end
-        if later := self._later_frames(content, end, number):
+        number = self.number
+        segments = [FIRST, FIRST + SEGMENT_BYTES]
+        if (first := self._frame_at(content, segments[1])) is not None and first.number == number + 1:
+            segments.reverse()
+        for begin in segments:
+            end = begin
+            while (frame := self._frame_at(content, end)) is not None and frame.number == number + 1:
+                entries += _entries_in(frame.payload)
+                number, committed_ms, end = frame.number, frame.at_ms, frame.end
+        if later := self._later_frames(content, FIRST, number):
             if any(frame.is_synced for frame in later):
                 raise StoreCorruptError(f"{self.path} is damaged: frame {number + 1} is not whole")
             log.warning(
                 "the last commits were not on disk: %d of them are here in part and dropped", len(later)
             )
             number = max(frame.number for frame in later)
-        self.writer.go_on(number, end)
+        self.writer.go_on(number)
         return entries, committed_ms
 
     def _frame_at(self, content: bytes, at: int) -> "_Frame | None":
@@ -178,6 +184,16 @@ class RedoLog:
             os.close(handle)
 
 
+class Sealed(NamedTuple):
+    """What is on its way into the tables."""
+
+    entries: list[bytes]
+    number: int
+    """Of its last frame, or of the last one that is in the tables when there is none."""
+    at_ms: int
+    """When the last of the entries was committed; 0: there is none."""
+
+
 class _Frame(NamedTuple):
     number: int
     at_ms: int
@@ -186,12 +202,13 @@ class _Frame(NamedTuple):
     is_synced: bool
 
 
-def _allocate(handle: int) -> None:
+def _allocate(handle: int, size: int) -> None:
+    """To what it needs; it has `size` bytes, which stay as they are."""
     try:
-        os.posix_fallocate(handle, 0, LOG_BYTES)
+        os.posix_fallocate(handle, 0, FIRST + 2 * SEGMENT_BYTES)
     except OSError:
         # It grows as it is needed then; a file system that can't allocate ahead is slower, not unsafe.
-        os.ftruncate(handle, 0)
+        os.ftruncate(handle, size)
 
 
 def _write(handle: int, data: bytes, at: int) -> None:
@@ -203,7 +220,7 @@ def _write(handle: int, data: bytes, at: int) -> None:
 def _read(handle: int) -> bytes:
     parts: list[bytes] = []
     at = 0
-    while part := os.pread(handle, LOG_BYTES, at):
+    while part := os.pread(handle, SEGMENT_BYTES, at):
         parts.append(part)
         at += len(part)
     return b"".join(parts)
@@ -221,23 +238,21 @@ def _entries_in(payload: bytes) -> Iterator[bytes]:
 class NoLog:
     """In place of a log where nothing is to survive: a commit is done when it is asked for."""
 
-    number = 0
-
     def __init__(self) -> None:
         self.used_bytes = 0
-        self.last_ms = 0
         self._entries: list[bytes] = []
-
-    def entries(self) -> list[bytes]:
-        return self._entries
+        self._last_ms = 0
 
     def try_append(self, entries: Sequence[bytes], now_ms: int) -> bool:
         self._entries += entries
+        self._last_ms = now_ms
         self.used_bytes += sum(map(len, entries))
-        self.last_ms = now_ms
         return True
 
-    def begin_anew(self) -> None:
+    def seal(self) -> Sealed:
+        return Sealed(self._entries, 0, self._last_ms)
+
+    def release(self) -> None:
         self._entries = []
         self.used_bytes = 0
 

@@ -1,6 +1,7 @@
 """One SQLite file and its redo log, open and exclusively ours. Synchronous; used by one thread at a time.
 
-A commit goes into the log (`redo_log.py`), and with others into the tables later: `check_in`. What is read is read from the
+A commit goes into the log (`redo_log.py`), and with others into the tables later: `check_in`. Another thread may commit
+meanwhile, through the `writer`. What is read is read from the
 tables, so whoever reads checks in before. `sqlite_schema.py` has the tables, `sqlite_write.py` how changes become rows,
 `sqlite_read.py` how they come back, `sqlite_sends.py` what else is asked of sends.
 """
@@ -31,7 +32,7 @@ from gateway.store.protocol import (
     StoredKey,
     Sync,
 )
-from gateway.store.redo_log import NoLog, RedoLog
+from gateway.store.redo_log import NoLog, RedoLog, Sealed
 from gateway.store.sqlite_faults import set_aside, store_error
 from gateway.store.sqlite_open import close_file, open_file
 from gateway.store.sqlite_schema import (
@@ -108,17 +109,17 @@ class SqliteFile:
         try:
             entries, committed_ms = log.recover()
             if log.number != applied:
-                self._replay(entries, committed_ms)
+                self._replay(entries, committed_ms, log.number)
             reserve.make(self.path)
         except BaseException:
             log.close()
             raise
         return log
 
-    def _replay(self, entries: Sequence[bytes], committed_ms: int) -> None:
+    def _replay(self, entries: Sequence[bytes], committed_ms: int, number: int) -> None:
         """Bring what was found in the log into the tables."""
         try:
-            self._write(self._decoded(entries), committed_ms)
+            self._write(self._decoded(entries), committed_ms, number)
         except StoreError as error:
             if isinstance(error.__cause__, (sqlite3.OperationalError, MemoryError)):
                 raise
@@ -132,16 +133,14 @@ class SqliteFile:
 
     @property
     def writer(self) -> LogWriter | None:
-        """What commits for those on other threads, while `serve`; None where nothing is to survive."""
+        """What commits for those on other threads, beside this one; None where nothing is to survive."""
         return self._log.writer if isinstance(self._log, RedoLog) else None
 
-    def serve(
-        self, writer: LogWriter, spacing_ns: int, crowd: int, batch_max: int, much_bytes: int, idle_ns: int
-    ) -> int:
-        """Store what is submitted to the `writer`, until what it returns. Raises StoreError as `log` does."""
+    def wait(self, writer: LogWriter) -> int:
+        """What the `writer` has for the tables, when it has something. Raises StoreError as `log` does."""
         self._require_health()
         try:
-            return writer.serve(spacing_ns, crowd, batch_max, much_bytes, idle_ns)
+            return writer.wait()
         except OSError as error:
             self._has_failed = True
             raise self.failure("could not commit", error) from error
@@ -155,7 +154,7 @@ class SqliteFile:
             self.check_in()
             return False
         batch, at_ms = writer.take_batch()
-        self._write(self._decoded(batch), at_ms)
+        self._write(self._decoded(batch), at_ms, self._log.seal().number)
         return True
 
     def log(self, entries: Sequence[bytes], now_ms: int) -> None:
@@ -167,7 +166,8 @@ class SqliteFile:
         if not self._try_append(entries, now_ms):
             self.check_in()
             if not self._try_append(entries, now_ms):
-                self._write(self._decoded(entries), now_ms)  # more than a log holds
+                # More than a log holds, which is empty.
+                self._write(self._decoded(entries), now_ms, self._log.seal().number)
 
     def _require_health(self) -> None:
         if self._has_failed:
@@ -181,13 +181,25 @@ class SqliteFile:
             raise self.failure("could not commit", error) from error
 
     def check_in(self) -> None:
-        """Bring what the log has into the tables, in one transaction. Raises StoreError; it is still in the log then."""
-        if entries := self._log.entries():
-            self._write(self._decoded(entries), self._log.last_ms)
+        """Bring what the log has into the tables, in one transaction; commits go on meanwhile.
+
+        Raises StoreError; it is still in the log then.
+        """
+        if self._log.used_bytes:
+            sealed = self._seal()
+            self._write(self._decoded(sealed.entries), sealed.at_ms, sealed.number)
 
     def apply(self, changes: Sequence[Change], now_ms: int) -> None:
         """Store `changes` in the tables, with what the log has. Raises StoreError; nothing is stored then."""
-        self._write([*self._decoded(self._log.entries()), merge(changes)], now_ms)
+        sealed = self._seal()
+        self._write([*self._decoded(sealed.entries), merge(changes)], now_ms, sealed.number)
+
+    def _seal(self) -> Sealed:
+        try:
+            return self._log.seal()
+        except OSError as error:
+            self._has_failed = True
+            raise self.failure("could not commit", error) from error
 
     def _decoded(self, entries: Sequence[bytes]) -> list[Entry]:
         try:
@@ -197,17 +209,17 @@ class SqliteFile:
                 f"the log of the store {self.path} has what is none of ours: {error}"
             ) from error
 
-    def _write(self, entries: Sequence[Entry], now_ms: int) -> None:
-        """All that the log has, and what comes after it, into the tables."""
+    def _write(self, entries: Sequence[Entry], now_ms: int, number: int) -> None:
+        """All that the log has up to frame `number`, and what comes after it, into the tables."""
         try:
             with transaction(self._db):
                 seen_upto = write(self._db, entries, now_ms, self._seen_upto)
-                self._db.execute("REPLACE INTO meta VALUES ('redo', ?)", (self._log.number,))
+                self._db.execute("REPLACE INTO meta VALUES ('redo', ?)", (number,))
         except Exception as error:  # what SQLite can't take is an OverflowError, for one
             self._has_failed = True
             raise self.failure("could not commit", error) from error
         # Not before: a stop up to here finds all of it in the log.
-        self._log.begin_anew()
+        self._log.release()
         self._seen_upto = seen_upto
         self.check_ins += 1
         self._pages_bytes = 0

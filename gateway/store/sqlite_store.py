@@ -1,8 +1,8 @@
-"""Group commit: the loop puts changes together, a thread stores them, and a whole batch shares one fsync.
+"""Group commit: the loop puts changes together, threads store them, and a whole batch shares one fsync.
 
 A commit is one frame of the redo log; the tables get what it says later, many commits at once, or before anything is read.
 What is put while the loop looks at all that has come is one entry of it, in the form that it has then. `sqlite_thread.py` is
-the thread's side.
+the threads' side.
 
 When a commit has failed everything in the batch and everything after it fails with StoreError, and the process must end.
 That holds for a full disk too, though SQLite rolls that back: what the parts have in memory by then is not undone.
@@ -47,7 +47,8 @@ _SURVIVES_NO: Final = {
 }
 
 SWITCH_INTERVAL_S: Final = 0.0005
-"""How long the loop keeps the GIL while the thread wants it for the tables, for which commits wait: 5 ms by default."""
+"""How long the loop keeps the GIL while the thread wants it for the tables, row by row. With the default of 5 ms
+each row of a page that is read back may wait as long."""
 
 
 class SqliteStore:

@@ -1,9 +1,10 @@
-"""The thread that has the file: it commits what is put, brings the log into the tables, and answers questions, one at a time.
+"""The two threads of a store: one commits what is put, the other brings the log into the tables and answers questions.
 
-It commits without the interpreter's lock (`_fast/log_writer.pyx`): the loop gives it entries as bytes, and hears by a file
-descriptor how many are on disk. The lock is taken for what the tables are asked and told.
+The first needs the interpreter's lock for nothing (`_fast/log_writer.pyx`): the loop gives it entries as bytes, and hears by a
+file descriptor how many are on disk. The second takes the lock for what the tables are asked and told, one thing at a time,
+and no commit waits for it, unless the log is full.
 
-Timerless for all that somebody waits for: it takes what has been submitted while it was busy, commits it at once, and wakes
+Timerless for all that somebody waits for: a thread takes what has come while it was busy, commits it at once, and wakes
 the loop once. Alone, an item commits at the disk's own speed; under load batches grow by themselves.
 
 A failed commit is never retried on the same handle (after a failed fsync nobody knows what is on disk): it has failed, with
@@ -41,8 +42,7 @@ CROWD: Final = 8
 """Changes in a commit that is not small: whoever brings so many at once waits for their answers, and no others come."""
 
 CHECK_IN_BYTES: Final = 1 << 18
-"""In the log: more is brought into the tables. A quarter of a second of a storm of receipts, in 5 to 10 ms, for which acks
-wait; 1 MiB took four times that."""
+"""In the log: more is brought into the tables."""
 
 CHECK_IN_S: Final = 0.5
 """Without a commit, until what the log has is brought into the tables: what a start after a crash would do else."""
@@ -85,7 +85,7 @@ class Asker(Protocol):
 
 
 class StoreThread:
-    """The thread of one file. `put`, `take_stored` and `close` are called on the loop."""
+    """The thread that has the tables of one file, and the one that commits. `put` and `close` are called on the loop."""
 
     def __init__(self, file: SqliteFile, asker: Asker, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
         self.file = file
@@ -98,13 +98,19 @@ class StoreThread:
         self._jobs: queue.SimpleQueue[Write | Read | None] = queue.SimpleQueue()
         self._defect: StoreError | None = None
         self._thread: threading.Thread | None = None
+        self._commits_thread: threading.Thread | None = None
         self._told_pages_bytes = 0
         self.commits = 0
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the threads."""
         if self._writer is not None:
             self._loop.add_reader(self._writer.fileno(), self.tell_stored)
+            rules = (SPACING_NS, CROWD, BATCH_MAX, CHECK_IN_BYTES, int(CHECK_IN_S * NS_PER_S))
+            self._commits_thread = threading.Thread(
+                target=self._writer.serve, args=rules, name="commits", daemon=True
+            )
+            self._commits_thread.start()
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
 
@@ -148,7 +154,7 @@ class StoreThread:
             self.tell_stored()
             self._writer.close()
 
-    # -- on the thread
+    # -- on the thread that has the tables
 
     def _run(self) -> None:
         while (job := self._next_job()) is not None:
@@ -156,16 +162,22 @@ class StoreThread:
                 self.store([job])
             else:
                 self.answer(job)
+        self._stop_commits()
         self.file.close()
         if isinstance(self._defect, StoreCorruptError):
             log.critical("%s", self.file.set_aside(self._defect))
 
+    def _stop_commits(self) -> None:
+        if self._writer is not None and self._commits_thread is not None:
+            self._writer.stop()
+            self._commits_thread.join()
+
     def _next_job(self) -> Write | Read | None:
-        """The next to do; meanwhile what is submitted is stored, and what the log has comes into the tables."""
+        """The next to do; meanwhile what the log has comes into the tables."""
         while self._writer is not None and self._defect is None:
             if self._writer.take_call():
                 return self._jobs.get()
-            self._serve(self._writer)
+            self._work_for(self._writer)
         if self._defect is None and self.file.logged_bytes:
             try:
                 return self._jobs.get(timeout=CHECK_IN_S)
@@ -173,11 +185,9 @@ class StoreThread:
                 self.check_in(is_idle=True)
         return self._jobs.get()
 
-    def _serve(self, writer: LogWriter) -> None:
+    def _work_for(self, writer: LogWriter) -> None:
         try:
-            reason = self.file.serve(
-                writer, SPACING_NS, CROWD, BATCH_MAX, CHECK_IN_BYTES, int(CHECK_IN_S * NS_PER_S)
-            )
+            reason = self.file.wait(writer)
             if reason == CALLED:
                 return
             if reason in {IDLE, MUCH}:
@@ -248,6 +258,8 @@ class StoreThread:
     def _fail(self, what: str, error: Exception, reads: Sequence[Read]) -> None:
         """The store has failed, at `reads` or at what was put before."""
         self._defect = self.file.failure(what, error)
+        if self._writer is not None:
+            self._writer.stop()
         self._wake(self._asker.note_failed, reads, self._defect)
 
     def _wake(self, call: Callable[..., None], *args: Any) -> None:
