@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 UNDER_WAY_SHARE: Final = 2
 """Records in hand for each place at the destination: one waits for the disk while another uses the place."""
 
+TURN_NS: Final = NS_PER_MS
+"""Work until the loop looks at everyone else: about one batch of receipts. Acks wait meanwhile."""
+
 GONE: Final = "gone"
 """Why a gate is closed after a 410."""
 
@@ -104,13 +107,19 @@ class Forwarder:
     async def work(self) -> None:
         """Start what may go, until `drain`, and wait for what is under way. Cancelled, it wants no answers any more."""
         picks, gate, clock = self._picks, self.gate, self._clock
+        ends_ns = clock.now_ns() + TURN_NS
         try:
             while not self._is_draining:
                 now_ns = clock.now_ns()
                 if not picks.has_next():
                     await self.backlog.wait_changed()
+                    ends_ns = clock.now_ns() + TURN_NS
                 elif gate.opens_at_ns(now_ns) > now_ns:
                     await gate.wait()
+                    ends_ns = clock.now_ns() + TURN_NS
+                elif now_ns > ends_ns:
+                    await asyncio.sleep(0)
+                    ends_ns = clock.now_ns() + TURN_NS
                 else:
                     pick = picks.take()
                     if len(pick.parcels) == 1 and pick.parcels[0].body is not None:
