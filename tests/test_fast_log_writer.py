@@ -108,6 +108,8 @@ def test_what_is_submitted_is_written_before_the_call_ends_and_told_once(
     assert (writer.take_call(), writer.take_call()) == (True, False)
     assert is_readable(writer)
     assert (writer.take_told(), writer.take_told(), writer.commits) == (3, 0, 1)
+    assert writer.writes.count == 1
+    assert writer.writes.max_ns > 0
     assert not is_readable(writer)
 
 

@@ -7,6 +7,7 @@ message has arrived when the backend has answered it.
 The backend takes 50 ms (`fast`), takes 2 s (`slow`), or is down for a minute (`down`: its port is closed).
 Two plain FIFO gateways get the same: `acks first` queues and then forwards, `forwards first` answers what the backend
 answers. A message that has not arrived when a run ends has waited until then, marked `+`.
+A commit is one write and its sync: acks can't be quicker than the disk, and in 40 ms of it a storm brings 100 callbacks.
 
 Targets: p99 with storms at most 1.2 x that without, plus 5 ms; the node's callback queue never above 100; nothing lost:
 every message arrives, each receipt has one outcome, and whoever asks the gateway for a message hears of all of them.
@@ -84,9 +85,12 @@ class Phase:
             self.receipts += arrivals.storm(begin_ns + int((storms_at_s + number) * NS_PER_S), rng)
         self.queue_max = 0
         self.cpu_wait_ms = 0.0
+        self.slowest_commit_ms: float | None = None
+        """At most; None for a server that tells nothing."""
 
     async def play(self) -> "Phase":
         load, server = self._rig.load, self._rig.server
+        commits = await self._commits()
         load.queue_max = 0
         waited_ns = server.cpu_wait_ns()
         await arrivals.play(self.messages + self.receipts, load.offer)
@@ -94,7 +98,18 @@ class Phase:
         await asyncio.sleep(REST_S)
         self.queue_max = load.queue_max
         self.cpu_wait_ms = (server.cpu_wait_ns() - waited_ns) / 1e6
+        added = {bound: count - commits[bound] for bound, count in (await self._commits()).items()}
+        if added:
+            slowest_s = min(bound for bound, count in added.items() if count == max(added.values()))
+            self.slowest_commit_ms = round(1000 * slowest_s, 1)
         return self
+
+    async def _commits(self) -> dict[float, float]:
+        """How many commits took at most so long, by the bound in seconds."""
+        if self._rig.name != GATEWAY:
+            return {}
+        counts = (await self._rig.metrics()).by("le", "gateway_store_commit_seconds_bucket")
+        return {float(bound): count for bound, count in counts.items()}
 
 
 def row(rig: Rig, what: str, phases: list[Phase]) -> Row:
@@ -113,6 +128,7 @@ def row(rig: Rig, what: str, phases: list[Phase]) -> Row:
         "p99_ms_rounds": [one["p99_ms"] for one in spreads],
         "not_arrived": overload_rig.unsettled(messages, delivered),
         "cpu_wait_ms": round(sum(phase.cpu_wait_ms for phase in phases)),
+        "slowest_commit_ms": max(phase.slowest_commit_ms or 0.0 for phase in phases),
         "callback_queue_max": max(phase.queue_max for phase in phases),
         "callback_queue_rounds": [phase.queue_max for phase in phases],
     }
@@ -294,7 +310,7 @@ def report(result: dict[str, Any]) -> str:
     for name, scenario in result["scenarios"].items():
         lines.append(
             f"\n{name:22}{'':14}{'messages':>9}{'receipts':>10}{'p50 ms':>11}{'p99 ms':>11}{'max ms':>11}"
-            f"{'callback queue':>16}{'not arrived':>13}{'waited for CPU ms':>19}"
+            f"{'callback queue':>16}{'not arrived':>13}{'waited for CPU ms':>19}{'slowest commit ms':>19}"
         )
         for entry in scenario["rows"]:
             mark = "+" if entry["not_arrived"] else " "
@@ -302,6 +318,7 @@ def report(result: dict[str, Any]) -> str:
                 f"{entry['server']:22}{entry['what']:14}{entry['messages']:9,}{entry['receipts']:10,}"
                 f"{entry['p50_ms']:10,.1f} {entry['p99_ms']:10,.1f}{mark}{entry['max_ms']:10,.1f}{mark}"
                 f"{entry['callback_queue_max']:15,}{entry['not_arrived']:13,}{entry['cpu_wait_ms']:19,}"
+                f"{entry['slowest_commit_ms'] or '':>19}"
             )
         lines += judge(name, scenario)
         if "start" in scenario:

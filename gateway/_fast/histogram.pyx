@@ -97,6 +97,9 @@ cdef class LatencyHistogram:
             raise ValueError(f"n is {n}, must be 0..{COUNT_MAX - self.count}")
         if n == 0:
             return 0
+        if n == 1:
+            self.add_one(ns)
+            return 0
         if ns < 0:
             ns = 0
         self._buckets[bucket_of(ns)] += n
@@ -105,6 +108,14 @@ cdef class LatencyHistogram:
         if ns > self.max_ns:
             self.max_ns = ns
         return 0
+
+    @cython.overflowcheck(False)
+    cdef void add_one(self, int64_t ns) noexcept nogil:
+        ns = max(ns, 0)
+        self._buckets[bucket_of(ns)] += 1
+        self.count += 1
+        self._sum_ns += <uint128_t>ns
+        self.max_ns = max(self.max_ns, ns)
 
     cdef int64_t quantile(self, double q) except -1:
         cdef int64_t rank

@@ -6,6 +6,8 @@ is open; what is sealed is on its way into the tables.
 
 from typing import Final, Self, final
 
+from gateway._fast.histogram import LatencyHistogram
+
 CALLED: Final = 1
 """`wait` ended because of `call`, and everything that was submitted before is stored and told."""
 MUCH: Final = 2
@@ -23,6 +25,8 @@ class LogWriter:
 
     commits: int
     """Frames written, and batches taken out, since it was made."""
+    writes: LatencyHistogram
+    """How long `serve` took to write and sync each frame."""
 
     def __new__(cls, file: int, magic: bytes, seed: int, first: int, segment_bytes: int, flags: int) -> Self:
         """`file` is open for writing, and stays the caller's.

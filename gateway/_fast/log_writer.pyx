@@ -20,6 +20,7 @@ from posix.unistd cimport close, read, write
 
 cimport cython
 
+from .histogram cimport LatencyHistogram
 from .log_frames cimport Entry
 from .log_segments cimport (
     Batch,
@@ -79,6 +80,7 @@ cdef class LogWriter:
     cdef Segments _log
     cdef int _told
     cdef readonly uint64_t commits
+    cdef readonly LatencyHistogram writes
     # Those under way, of which nothing is told yet.
     cdef Batch _batch
     # Entries since the beginning; `_called_at`: those before the calls that are next. Later calls are apart until those are
@@ -106,6 +108,7 @@ cdef class LogWriter:
         self._told = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
         if self._told < 0:
             PyErr_SetFromErrno(OSError)
+        self.writes = LatencyHistogram()
         make_monitor(&self._monitor)
         self._has_monitor = True
 
@@ -330,6 +333,7 @@ cdef class LogWriter:
 
     cdef void _serve(self, int64_t spacing_ns, int crowd, int batch_changes, int64_t idle_ns) noexcept nogil:
         cdef int changes, error
+        cdef int64_t began_ns
         while self._wait_for_entries(idle_ns):
             self._keep_spacing(spacing_ns, crowd)
             self._fill_batch(batch_changes)
@@ -340,7 +344,9 @@ cdef class LogWriter:
                     return
             if not self._batch.size:
                 continue
+            began_ns = monotonic_ns()
             error = write_next(&self._log, self._batch.entries, self._batch.size, committed_ms(&self._batch))
+            self.writes.add_one(monotonic_ns() - began_ns)
             if self._note_result(error):
                 self._wait_for_tables()
             elif not error:

@@ -235,6 +235,11 @@ def _store_families(parts: Parts) -> list[Family]:
         ),
         gauge("gateway_store_max_bytes", "Bytes that may be used.", [({}, settings.store_max_bytes)]),
         counter("gateway_store_commits_total", "Commits, one sync each.", [({}, store.commits)]),
+        latency_family(
+            "gateway_store_commit_seconds",
+            "Writing and syncing a commit, for which answers wait; empty where nothing is synced for itself.",
+            {"": store.commit_times()},
+        ),
         counter("gateway_store_changes_total", "Changes in them.", [({}, store.changes)]),
         gauge("gateway_store_pending", "Changes waiting for the disk.", [({}, store.waiting_changes)]),
         gauge("gateway_store_log_bytes", "Committed and not in the tables yet.", [({}, store.log_bytes())]),

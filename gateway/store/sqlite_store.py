@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
+from gateway._fast.histogram import LatencyHistogram
 from gateway.clock import NS_PER_MS, Clock
 from gateway.errors import StoreCorruptError, StoreError
 from gateway.events import InboundClass, InboundRecord, SendClass, SendRecord, Side
@@ -251,6 +252,10 @@ class SqliteStore:
     def log_bytes(self) -> int:
         """What is committed and not in the tables yet."""
         return self._file.logged_bytes
+
+    def commit_times(self) -> LatencyHistogram:
+        """How long it took to write and sync each commit: the disk's part of the wait for an answer."""
+        return self._thread.commit_times
 
     def check_ins(self) -> int:
         """How often what the log had was brought into the tables."""

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
+from gateway._fast.histogram import LatencyHistogram
 from gateway._fast.log_writer import CALLED, HELD, IDLE, MUCH, LogWriter
 from gateway.clock import NS_PER_MS, NS_PER_S, Clock
 from gateway.errors import StoreCorruptError, StoreError
@@ -101,6 +102,7 @@ class StoreThread:
         self._commits_thread: threading.Thread | None = None
         self._told_pages_bytes = 0
         self.commits = 0
+        self.commit_times = LatencyHistogram() if self._writer is None else self._writer.writes
 
     def start(self) -> None:
         """Start the threads."""
