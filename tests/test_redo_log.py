@@ -415,6 +415,20 @@ def test_every_commit_is_there_after_any_number_of_crashes(data: st.DataObject) 
         file.close()
 
 
+def test_what_is_larger_than_a_segment_comes_after_all_that_the_log_has(tmp_path: Path) -> None:
+    """One commit sealed, one in the open segment."""
+    file = SqliteFile(tmp_path)
+    file.log([encode(merge([Change(inbound=[inbound(1)])]))], WALL_MS)
+    file._seal()
+    file.log([encode(merge([Change(inbound=[inbound(2)])]))], WALL_MS)
+    file.log([encode(merge([Change(inbound=[inbound(3, body=bytes(2_000))])]))], WALL_MS)
+    assert [record.seq for record in file.read_inbound(InboundClass.MESSAGE, 0, 9)] == [1, 2, 3]
+    crash(file, tmp_path)
+    file = SqliteFile(tmp_path)
+    assert [record.seq for record in file.read_inbound(InboundClass.MESSAGE, 0, 9)] == [1, 2, 3]
+    file.close()
+
+
 def test_what_contradicts_the_tables_sets_the_store_aside(tmp_path: Path) -> None:
     """A defect of ours, such as a number given twice: else each start would fail of it for ever."""
     file = SqliteFile(tmp_path)

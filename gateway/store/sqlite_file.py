@@ -154,8 +154,14 @@ class SqliteFile:
             self.check_in()
             return False
         batch, at_ms = writer.take_batch()
-        self._write(self._decoded(batch), at_ms, self._log.seal().number)
+        self._write_past_log(batch, at_ms)
         return True
+
+    def _write_past_log(self, entries: Sequence[bytes], now_ms: int) -> None:
+        """Into the tables at once; nothing may be in the log, or it would count as being in them too."""
+        sealed = self._seal()
+        assert not sealed.entries, "the log is not empty"
+        self._write(self._decoded(entries), now_ms, sealed.number)
 
     def log(self, entries: Sequence[bytes], now_ms: int) -> None:
         """Store encoded `entries` with one sync, while nobody submits any. Raises StoreError: are they stored? Nobody knows.
@@ -164,10 +170,10 @@ class SqliteFile:
         """
         self._require_health()
         if not self._try_append(entries, now_ms):
-            self.check_in()
+            while self._log.used_bytes:  # what was sealed before, and then what is open
+                self.check_in()
             if not self._try_append(entries, now_ms):
-                # More than a log holds, which is empty.
-                self._write(self._decoded(entries), now_ms, self._log.seal().number)
+                self._write_past_log(entries, now_ms)  # more than a segment holds
 
     def _require_health(self) -> None:
         if self._has_failed:
