@@ -80,7 +80,7 @@ class FrontBesideModel(RuleBasedStateMachine):
         """Sends of single chats that went, by recipient."""
         self.went: set[int] = set()
         self.stayed: set[int] = set()
-        """Sequence numbers of sends that have always been in one class, and never failed."""
+        """Sequence numbers of sends that have always been in one class, never failed, and of groups never waited for an answer."""
 
     @rule(cls=_CLASS, to=st.sampled_from(["a", "b", "c"]), is_group=st.booleans(), count=st.integers(1, 4))
     def sends_are_pushed(self, cls: SendClass, to: str, is_group: bool, count: int) -> None:
@@ -102,6 +102,8 @@ class FrontBesideModel(RuleBasedStateMachine):
         prefers_fresh = prefers_fresh and self.has_outages
         ready, until_ns = self.front.look(allowed, now_ns, prefers_fresh=prefers_fresh)
         assert ready == self.model.look(allowed, now_ns, prefers_fresh=prefers_fresh)
+        # What waits for the answer to another comes back behind the group sends held by then.
+        self.stayed -= {record.seq for record, _ in self.model.blocked if record.is_group}
         assert ready or until_ns > now_ns
         classes = [cls for cls in SendClass if ready >> cls & 1]
         if self.gate.says is not Verdict.CLEAR and not prefers_fresh:

@@ -5,7 +5,8 @@ Looking for it has set aside those before it that must wait:
 - a group send is *held* until its turn and until the receipts of those before it leave room, FIFO within its class.
 - one whose recipient has used up its pair limit is given back to the backlog until the slot booked for it.
 - one to a recipient who has another at the node, in whatever class, waits for the answer to that: two under way at once
-  may arrive in either order. Of one class there is only one anyway: the backlog's lanes keep the rest behind it.
+  may arrive in either order. A group send comes back behind those held by then. Of one class there is only one anyway:
+  the backlog's lanes keep the rest behind it.
 
 Order. A class goes before those below it; within one, what is held goes before what is in hand. While a held send waits
 for receipts, group sends below it wait too, else they would take the room that it waits for.
