@@ -80,7 +80,7 @@ class FrontBesideModel(RuleBasedStateMachine):
         """Sends of single chats that went, by recipient."""
         self.went: set[int] = set()
         self.stayed: set[int] = set()
-        """Sequence numbers of sends that have always been in one class, never failed, and of groups never waited for an answer."""
+        """Sequence numbers of sends that have always been in one class, and never failed."""
 
     @rule(cls=_CLASS, to=st.sampled_from(["a", "b", "c"]), is_group=st.booleans(), count=st.integers(1, 4))
     def sends_are_pushed(self, cls: SendClass, to: str, is_group: bool, count: int) -> None:
@@ -102,8 +102,6 @@ class FrontBesideModel(RuleBasedStateMachine):
         prefers_fresh = prefers_fresh and self.has_outages
         ready, until_ns = self.front.look(allowed, now_ns, prefers_fresh=prefers_fresh)
         assert ready == self.model.look(allowed, now_ns, prefers_fresh=prefers_fresh)
-        # What waits for the answer to another comes back behind the group sends held by then.
-        self.stayed -= {record.seq for record, _ in self.model.blocked if record.is_group}
         assert ready or until_ns > now_ns
         classes = [cls for cls in SendClass if ready >> cls & 1]
         if self.gate.says is not Verdict.CLEAR and not prefers_fresh:
@@ -227,3 +225,20 @@ TestFrontBesideModel = FrontBesideModel.TestCase
 TestFrontBesideModel.settings = settings(
     max_examples=200, stateful_step_count=40, deadline=None, report_multiple_bugs=False
 )
+
+
+def test_a_group_send_that_waits_for_an_answer_keeps_its_turn() -> None:
+    """Another class has a send to the same group at the node; a later send to another group is held meanwhile."""
+    state = FrontBesideModel()
+    state.start(aside_max=2, has_outages=False)
+    state.the_window_changes(says=Verdict.GO)
+    state.sends_are_pushed(cls=SendClass.REPLY, count=1, is_group=False, to="a")
+    state.sends_are_pushed(cls=SendClass.HIGH, count=1, is_group=True, to="c")
+    state.sends_are_pushed(cls=SendClass.HIGH, count=1, is_group=True, to="a")
+    state.sends_are_pushed(cls=SendClass.NORMAL, count=1, is_group=True, to="c")
+    state.the_pacer_looks(allowed=15, which=2, prefers_fresh=False, is_granted=True)
+    state.the_pacer_looks(allowed=15, which=0, prefers_fresh=False, is_granted=False)
+    assert [record.seq for record in state.model.held[SendClass.HIGH]] == [3]
+    state.the_node_takes_a_send(which=0)
+    state.the_pacer_looks(allowed=15, which=1, prefers_fresh=False, is_granted=True)
+    assert [record.seq for record in state.model.under_way] == [2]

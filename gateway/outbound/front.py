@@ -5,8 +5,8 @@ Looking for it has set aside those before it that must wait:
 - a group send is *held* until its turn and until the receipts of those before it leave room, FIFO within its class.
 - one whose recipient has used up its pair limit is given back to the backlog until the slot booked for it.
 - one to a recipient who has another at the node, in whatever class, waits for the answer to that: two under way at once
-  may arrive in either order. A group send comes back behind those held by then. Of one class there is only one anyway:
-  the backlog's lanes keep the rest behind it.
+  may arrive in either order. Of one class there is only one anyway: the backlog's lanes keep the rest behind it. A group
+  send keeps its turn meanwhile.
 
 Order. A class goes before those below it; within one, what is held goes before what is in hand. While a held send waits
 for receipts, group sends below it wait too, else they would take the room that it waits for.
@@ -21,6 +21,7 @@ slot booked for it stays its own, whatever its class: it is the recipient's limi
 In its new class it is behind the group sends held there, and before what was never looked at.
 """
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
@@ -74,6 +75,9 @@ class Front:
         self._hand: list[SendRecord | None] = [None] * len(SendClass)
         self._held: list[OrderedDict[int, SendRecord]] = [OrderedDict() for _ in SendClass]
         """Group sends of each class by sequence number, the next to go first."""
+        self._turns: dict[int, int] = {}
+        """Of group sends that were looked at and have not gone, by sequence number: the order in which they are held."""
+        self._next_turn = itertools.count()
         self._is_held_next = [False] * len(SendClass)
         """Whether what `look` found of a class is the first one held, not the one in hand."""
         self._emptied = 0
@@ -150,15 +154,29 @@ class Front:
             if self.has_expired(record):
                 self._booked.discard(record.seq)
                 self.expire(record)
-            elif (waiting := self._under_way.get(_recipient(record))) is not None:
+                continue
+            if self._waits_held(record):
+                self._turns.setdefault(record.seq, next(self._next_turn))
+            if (waiting := self._under_way.get(_recipient(record))) is not None:
                 waiting.append((record, record.seq in self._booked))
-            elif record.is_group and self._fanout is not None:
-                self._held[cls][record.seq] = record
+            elif self._waits_held(record):
+                self._hold(record)
             elif (slot_ns := self._slot_ns(record, now_ns)) > now_ns:
                 self._booked.add(record.seq)
                 self._backlog.defer(record, slot_ns)
             else:
                 self._hand[cls] = record
+
+    def _waits_held(self, record: SendRecord) -> bool:
+        return record.is_group and self._fanout is not None
+
+    def _hold(self, record: SendRecord) -> None:
+        """Hold a group send in its turn: last, unless it stood aside meanwhile."""
+        held, turn = self._held[record.cls], self._turns[record.seq]
+        later = list(itertools.takewhile(lambda seq: self._turns[seq] > turn, reversed(held)))
+        held[record.seq] = record
+        for seq in reversed(later):
+            held.move_to_end(seq)
 
     def _slot_ns(self, record: SendRecord, now_ns: int) -> int:
         if self._pairs is None or record.is_group:
@@ -176,7 +194,7 @@ class Front:
             self._hand[cls] = None
             self.expire(record)
         while self._held[cls] and self.has_expired(_first(self._held[cls])):
-            self.expire(self._held[cls].popitem(last=False)[1])
+            self.expire(self._pop_held(cls))
 
     def _clear_front(self, cls: SendClass) -> None:
         """What is next of a class steps aside while another to its recipient is at the node."""
@@ -189,13 +207,23 @@ class Front:
             waiting = self._under_way.get(_recipient(first))
             if waiting is None:
                 return
-            del self._held[cls][first.seq]
+            del self._held[cls][first.seq]  # and keeps its turn
             waiting.append((first, False))
+
+    def _pop_held(self, cls: SendClass) -> SendRecord:
+        """Take the next of those held, for good."""
+        seq, record = self._held[cls].popitem(last=False)
+        del self._turns[seq]
+        return record
 
     def _landed(self, record: SendRecord, now_ns: int) -> None:
         """A send has its answer, or will have none: whoever waits for that goes on."""
         for waiting, has_slot in self._under_way.pop(_recipient(record), ()):
-            self._put_back(waiting, now_ns, has_slot=has_slot)
+            if self._waits_held(waiting):
+                self._hold(waiting)
+                self._backlog.wake_all()  # it may go at once, and is nothing new there
+            else:
+                self._put_back(waiting, now_ns, has_slot=has_slot)
 
     def _check_hand(self, cls: SendClass, now_ns: int) -> None:
         """What is in hand goes back when another to its recipient has gone meanwhile, later than its own slot."""
@@ -232,7 +260,7 @@ class Front:
         assert self._fanout is not None
         assert self._sizes is not None
         self._is_held_next[cls] = False
-        _, record = self._held[cls].popitem(last=False)
+        record = self._pop_held(cls)
         self._under_way[_recipient(record)] = []
         members, _ = self._sizes.look(record.to, now_ns)
         hushed_before_ns = self._fanout.hush_until_ns
@@ -299,6 +327,7 @@ class Front:
             waiting.clear()
 
     def _put_back(self, record: SendRecord, now_ns: int, *, has_slot: bool) -> None:
+        self._turns.pop(record.seq, None)
         if has_slot and self._pairs is not None and not record.is_group:
             self._booked.add(record.seq)  # the slot that it had when it came into hand
         self._backlog.defer(record, now_ns)

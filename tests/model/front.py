@@ -1,5 +1,6 @@
 """The front of the send queue and the backlog behind it as plain lists, all in memory."""
 
+import itertools
 from collections.abc import Callable
 
 from gateway.budget.fanout import Verdict
@@ -19,6 +20,9 @@ class FrontModel:
         self.later: list[list[tuple[int, SendRecord]]] = [[] for _ in SendClass]
         """(due_ns, record)"""
         self.held: list[list[SendRecord]] = [[] for _ in SendClass]
+        self.turns: dict[int, int] = {}
+        """Of group sends that were looked at, by sequence number."""
+        self.turns_given = itertools.count()
         self.hand: list[SendRecord | None] = [None for _ in SendClass]
         self.is_held_next = [False for _ in SendClass]
         self.booked: set[int] = set()
@@ -62,11 +66,13 @@ class FrontModel:
             record = self._next(cls, now_ns, prefers_fresh=prefers_fresh)
             if record is None:
                 return
+            if record.is_group and record.seq not in self.turns:
+                self.turns[record.seq] = next(self.turns_given)
             if self.is_busy(record):
                 self.blocked.append((record, record.seq in self.booked))
                 continue
             if record.is_group:
-                self.held[cls].append(record)
+                self._hold(record)
                 continue
             if record.seq in self.booked:
                 slot_ns = self.slots.free_at_ns(record.to, now_ns)
@@ -78,6 +84,10 @@ class FrontModel:
             else:
                 self.booked.discard(record.seq)
                 self.hand[cls] = record
+
+    def _hold(self, record: SendRecord) -> None:
+        self.held[record.cls].append(record)
+        self.held[record.cls].sort(key=lambda other: self.turns[other.seq])
 
     def is_busy(self, record: SendRecord) -> bool:
         return any(other.to == record.to for other in self.at_node)
@@ -99,6 +109,9 @@ class FrontModel:
         self.at_node.remove(record)
         for other, has_slot in [item for item in self.blocked if item[0].to == record.to]:
             self.blocked.remove((other, has_slot))
+            if other.is_group:
+                self._hold(other)
+                continue
             if has_slot:
                 self.booked.add(other.seq)
             self.later[other.cls].append((now_ns, other))
@@ -121,6 +134,7 @@ class FrontModel:
         if not self.is_held_next[cls]:
             self.hand[cls] = None
         self.is_held_next[cls] = False
+        self.turns.pop(record.seq, None)
         if not record.is_group:
             self.slots.went(record.to, now_ns)
         self.under_way.append(record)
@@ -137,10 +151,12 @@ class FrontModel:
         if self.hand[record.cls] is record or (record, True) in self.blocked:
             self.booked.add(record.seq)
         self._remove(record.seq)
+        self.turns.pop(record.seq, None)
         self.later[moved.cls].append((due_ns, moved))
 
     def give_back(self, now_ns: int) -> None:
         """All that is held or in hand waits again, due now, with the slots it has."""
+        self.turns.clear()
         for cls in SendClass:
             in_hand = self.hand[cls]
             if in_hand is not None:
