@@ -16,8 +16,8 @@ cdef class LatencyHistogram:
     cdef int64_t[464] _buckets
 
     cdef int add(self, int64_t ns, int64_t n) except -1
-    # One span, for who has no lock of the interpreter; what another thread reads meanwhile may be off by it.
-    cdef void add_one(self, int64_t ns) noexcept nogil
+    # As `add`, unchecked, for who has no lock of the interpreter; what another thread reads meanwhile may be off by it.
+    cdef void put(self, int64_t ns, int64_t n) noexcept nogil
     cdef int64_t quantile(self, double q) except -1
 
     cdef int64_t _upper_ns(self, int bucket) noexcept nogil

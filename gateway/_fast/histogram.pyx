@@ -95,26 +95,16 @@ cdef class LatencyHistogram:
     cdef int add(self, int64_t ns, int64_t n) except -1:
         if not 0 <= n <= COUNT_MAX - self.count:
             raise ValueError(f"n is {n}, must be 0..{COUNT_MAX - self.count}")
-        if n == 0:
-            return 0
-        if n == 1:
-            self.add_one(ns)
-            return 0
-        if ns < 0:
-            ns = 0
-        self._buckets[bucket_of(ns)] += n
-        self.count += n
-        self._sum_ns += <uint128_t>ns * <uint128_t>n
-        if ns > self.max_ns:
-            self.max_ns = ns
+        if n:
+            self.put(ns, n)
         return 0
 
     @cython.overflowcheck(False)
-    cdef void add_one(self, int64_t ns) noexcept nogil:
+    cdef void put(self, int64_t ns, int64_t n) noexcept nogil:
         ns = max(ns, 0)
-        self._buckets[bucket_of(ns)] += 1
-        self.count += 1
-        self._sum_ns += <uint128_t>ns
+        self._buckets[bucket_of(ns)] += n
+        self.count += n
+        self._sum_ns += <uint128_t>ns * <uint128_t>n
         self.max_ns = max(self.max_ns, ns)
 
     cdef int64_t quantile(self, double q) except -1:

@@ -56,9 +56,9 @@ cdef struct FrameFile:
     size_t room
 
 
-cdef inline size_t frame_size(const Entry* entries, Py_ssize_t count) noexcept nogil:
+cdef inline int64_t frame_size(const Entry* entries, Py_ssize_t count) noexcept nogil:
     """Bytes of the frame that has these entries."""
-    cdef size_t size = HEAD_BYTES
+    cdef int64_t size = HEAD_BYTES
     cdef Py_ssize_t at
     for at in range(count):
         size += LENGTH_BYTES + size_of(entries[at].encoded)
@@ -66,10 +66,11 @@ cdef inline size_t frame_size(const Entry* entries, Py_ssize_t count) noexcept n
 
 
 cdef inline int write_frame(
-    FrameFile* file, uint64_t number, const Entry* entries, Py_ssize_t count, int64_t committed_ms, int64_t at
+    FrameFile* file, uint64_t number, const Entry* entries, Py_ssize_t count, int64_t size, int64_t committed_ms,
+    int64_t at,
 ) noexcept nogil:
-    """Write one frame at byte `at`: 0, or an error number."""
-    cdef size_t size = frame_size(entries, count), length, done = 0
+    """Write one frame of `frame_size` bytes at byte `at`: 0, or an error number."""
+    cdef size_t length, done = 0
     cdef Py_ssize_t which
     cdef uint32_t word
     cdef uint64_t wide
@@ -77,7 +78,7 @@ cdef inline int write_frame(
     cdef char* to
     cdef iovec part
     cdef ssize_t written
-    if size > file.room:
+    if <size_t>size > file.room:
         larger = <char*>realloc(file.frame, size)
         if larger == NULL:
             return ENOMEM
@@ -99,7 +100,7 @@ cdef inline int write_frame(
     word = crc32(<uint8_t*>file.frame, FIELDS_BYTES, file.seed)
     word = htole32(crc32(<uint8_t*>file.frame + HEAD_BYTES, size - HEAD_BYTES, word))
     memcpy(file.frame + FIELDS_BYTES, &word, 4)
-    while done < size:
+    while done < <size_t>size:
         part.iov_base = file.frame + done
         part.iov_len = size - done
         # With RWF_DSYNC one call writes and syncs.

@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport realloc
 from libc.string cimport memmove
 
-from .log_frames cimport Entry, FrameFile, frame_size, write_frame
+from .log_frames cimport Entry, FrameFile, write_frame
 
 
 cdef struct Segments:
@@ -72,19 +72,22 @@ cdef inline int64_t open_bytes(const Segments* log) noexcept nogil:
     return log.end - open_begin(log)
 
 
-cdef inline bint has_room(const Segments* log, const Entry* entries, Py_ssize_t count) noexcept nogil:
-    return open_bytes(log) + <int64_t>frame_size(entries, count) <= log.segment_bytes
+cdef inline bint has_room(const Segments* log, int64_t size) noexcept nogil:
+    """Whether a frame of so many bytes fits."""
+    return open_bytes(log) + size <= log.segment_bytes
 
 
-cdef inline int write_next(Segments* log, const Entry* entries, Py_ssize_t count, int64_t at_ms) noexcept nogil:
+cdef inline int write_next(
+    Segments* log, const Entry* entries, Py_ssize_t count, int64_t size, int64_t at_ms
+) noexcept nogil:
     """Write the frame after the last one, for which there is room: 0, or an error number. Then note it."""
-    return write_frame(&log.file, log.number + 1, entries, count, at_ms, log.end)
+    return write_frame(&log.file, log.number + 1, entries, count, size, at_ms, log.end)
 
 
-cdef inline void note_written(Segments* log, const Entry* entries, Py_ssize_t count) noexcept nogil:
+cdef inline void note_written(Segments* log, Py_ssize_t count, int64_t size) noexcept nogil:
     """The next `count` entries are in the open segment, as one frame."""
     log.number += 1
-    log.end += <int64_t>frame_size(entries, count)
+    log.end += size
     log.written += count
 
 

@@ -21,7 +21,7 @@ from posix.unistd cimport close, read, write
 cimport cython
 
 from .histogram cimport LatencyHistogram
-from .log_frames cimport Entry
+from .log_frames cimport Entry, frame_size
 from .log_segments cimport (
     Batch,
     Segments,
@@ -41,11 +41,11 @@ from .monitor cimport (
     Monitor,
     destroy_monitor,
     enter,
-    is_late,
     leave,
     make_monitor,
     monotonic_ns,
     wait_for,
+    wait_until,
     wake,
 )
 
@@ -256,6 +256,7 @@ cdef class LogWriter:
 
     def append(self, list entries not None, int64_t at_ms):
         cdef int error = 0, count = len(entries)
+        cdef int64_t size
         cdef bint fits
         cdef bytes entry
         cdef Entry* added
@@ -263,12 +264,13 @@ cdef class LogWriter:
         for entry in entries:
             add_entry(&self._log, entry, 0, at_ms, False)
         added = self._log.entries + self._log.written
-        fits = has_room(&self._log, added, count)
+        size = frame_size(added, count)
+        fits = has_room(&self._log, size)
         if fits:
             with nogil:
-                error = write_next(&self._log, added, count, at_ms)
+                error = write_next(&self._log, added, count, size, at_ms)
         if fits and not error:
-            note_written(&self._log, added, count)
+            note_written(&self._log, count, size)
             self.commits += 1
         else:
             drop_last(&self._log, count)
@@ -333,21 +335,23 @@ cdef class LogWriter:
 
     cdef void _serve(self, int64_t spacing_ns, int crowd, int batch_changes, int64_t idle_ns) noexcept nogil:
         cdef int changes, error
-        cdef int64_t began_ns
+        cdef int64_t began_ns, size
         while self._wait_for_entries(idle_ns):
             self._keep_spacing(spacing_ns, crowd)
             self._fill_batch(batch_changes)
-            changes = self._batch.changes
-            while self._batch.size and not self._claim():
+            changes, size = self._batch.changes, frame_size(self._batch.entries, self._batch.size)
+            while self._batch.size and not self._claim(size):
                 self._wait_for_tables()  # which find room, or take the batch
                 if self._is_stopped:
                     return
             if not self._batch.size:
                 continue
             began_ns = monotonic_ns()
-            error = write_next(&self._log, self._batch.entries, self._batch.size, committed_ms(&self._batch))
-            self.writes.add_one(monotonic_ns() - began_ns)
-            if self._note_result(error):
+            error = write_next(
+                &self._log, self._batch.entries, self._batch.size, size, committed_ms(&self._batch)
+            )
+            self.writes.put(monotonic_ns() - began_ns, 1)
+            if self._note_result(error, size):
                 self._wait_for_tables()
             elif not error:
                 self._tell()
@@ -364,7 +368,7 @@ cdef class LogWriter:
         while self._done == self._submitted and not self._is_stopped:
             if self._is_idle or not open_bytes(&self._log):
                 wait_for(&self._monitor, &self._monitor.work)
-            elif is_late(&self._monitor, &self._monitor.work, until_ns):
+            elif wait_until(&self._monitor, &self._monitor.work, until_ns):
                 if open_bytes(&self._log):
                     self._is_idle = True
                     wake(&self._monitor.news)
@@ -381,7 +385,7 @@ cdef class LogWriter:
         enter(&self._monitor)
         self._crowd = crowd
         while self._waiting_changes < crowd and not self._is_stopped:
-            if is_late(&self._monitor, &self._monitor.work, until_ns):
+            if wait_until(&self._monitor, &self._monitor.work, until_ns):
                 break
         self._crowd = 0
         leave(&self._monitor)
@@ -391,17 +395,17 @@ cdef class LogWriter:
         fill_batch(&self._batch, &self._log, batch_changes)
         leave(&self._monitor)
 
-    cdef bint _claim(self) noexcept nogil:
+    cdef bint _claim(self, int64_t size) noexcept nogil:
         """Whether the segment has room for the batch, which is under way then; else the tables are asked to make some."""
         enter(&self._monitor)
-        self._is_writing = has_room(&self._log, self._batch.entries, self._batch.size)
+        self._is_writing = has_room(&self._log, size)
         if not self._is_writing:
             self._pause = _NO_ROOM
             wake(&self._monitor.news)
         leave(&self._monitor)
         return self._is_writing
 
-    cdef bint _note_result(self, int error) noexcept nogil:
+    cdef bint _note_result(self, int error, int64_t size) noexcept nogil:
         """The batch is on disk, or has failed; whether it is held."""
         cdef bint has_news, holds = not error and is_held(&self._batch)
         enter(&self._monitor)
@@ -409,7 +413,7 @@ cdef class LogWriter:
         self._is_writing = False
         self._error = error
         if not error:
-            note_written(&self._log, self._batch.entries, self._batch.size)
+            note_written(&self._log, self._batch.size, size)
             self.commits += 1
             self._waiting_changes -= self._batch.changes
             if holds:

@@ -70,8 +70,8 @@ cdef inline void wait_for(Monitor* monitor, pthread_cond_t* condition) noexcept 
     pthread_cond_wait(condition, &monitor.mutex)
 
 
-cdef inline bint is_late(Monitor* monitor, pthread_cond_t* condition, int64_t until_ns) noexcept nogil:
-    """Wait for the condition; whether it is later than `until_ns` (monotonic)."""
+cdef inline bint wait_until(Monitor* monitor, pthread_cond_t* condition, int64_t until_ns) noexcept nogil:
+    """Wait for the condition, at most until `until_ns` (monotonic); whether that has come."""
     cdef timespec until
     until.tv_sec = until_ns // NS_PER_S
     until.tv_nsec = until_ns % NS_PER_S
