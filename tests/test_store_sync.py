@@ -30,7 +30,9 @@ async def test_what_was_acked_survives_a_kill_as_far_as_is_said(
         assert metrics['gateway_waiting{kind="message"}'] == 1
         assert metrics["gateway_store_commits_total"] >= 1
         timed = metrics["gateway_store_commit_seconds_count"]
-        assert timed == (metrics["gateway_store_commits_total"] if sync != "off" else 0)
+        # The thread counts what it has written, the loop what it has been told of.
+        assert timed >= (metrics["gateway_store_commits_total"] if sync != "off" else 0)
+        assert sync != "off" or not timed
         assert metrics["gateway_store_log_bytes"] >= 0
         assert metrics["gateway_store_check_ins_total"] >= 0
         await gateway.kill()

@@ -103,7 +103,7 @@ def _inbound_families(parts: Parts) -> list[Family]:
         latency_family(
             "gateway_forward_latency_seconds",
             "From acceptance of a record to the backend's 2xx.",
-            {forwarder.name: forwarder.latency for forwarder in forwarders},
+            [({"destination": forwarder.name}, forwarder.latency) for forwarder in forwarders],
         ),
     ]
 
@@ -237,8 +237,8 @@ def _store_families(parts: Parts) -> list[Family]:
         counter("gateway_store_commits_total", "Commits, one sync each.", [({}, store.commits)]),
         latency_family(
             "gateway_store_commit_seconds",
-            "Writing and syncing a commit, for which answers wait; empty where nothing is synced for itself.",
-            {"": store.commit_times()},
+            "Writing a commit, for which answers wait, and syncing it with STORE_SYNC=full; empty with off.",
+            [({}, store.commit_times())],
         ),
         counter("gateway_store_changes_total", "Changes in them.", [({}, store.changes)]),
         gauge("gateway_store_pending", "Changes waiting for the disk.", [({}, store.waiting_changes)]),

@@ -166,21 +166,18 @@ def books_families(books: Books, queues: Sequence[Queue]) -> list[Family]:
     ]
 
 
-def latency_family(name: str, text: str, series: Mapping[str, LatencyHistogram]) -> Family:
-    """Latency histograms in seconds, by destination; of one without a name there are no others."""
+def latency_family(
+    name: str, text: str, series: Iterable[tuple[Mapping[str, str], LatencyHistogram]]
+) -> Family:
+    """Latency histograms in seconds, each with its labels."""
     bounds_ns = [int(bound * NS_PER_S) for bound in LATENCY_BOUNDS_S]
     return histogram(
         name,
         text,
         LATENCY_BOUNDS_S,
         [
-            Histogram(
-                {"destination": label} if label else {},
-                one.cumulative(bounds_ns),
-                one.count,
-                one.sum_ns / NS_PER_S,
-            )
-            for label, one in series.items()
+            Histogram(labels, one.cumulative(bounds_ns), one.count, one.sum_ns / NS_PER_S)
+            for labels, one in series
         ],
     )
 
