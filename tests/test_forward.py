@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import pytest
 from builders import AskedBackend, MemoryStore, inbound, inbound_backlog, send
 
-from gateway.clock import NS_PER_MS, FakeClock, SystemClock
+from gateway.clock import NS_PER_MS, Clock, FakeClock, SystemClock
 from gateway.errors import StoreError
 from gateway.events import InboundRecord, Kind, Outcome, SendClass
 from gateway.inbound.breaker import FAILURES_TO_OPEN, Breaker
@@ -18,7 +18,7 @@ from gateway.inbound.destination import BackendAnswer
 from gateway.inbound.forward import ANSWER_KEPT_BYTES, Forwarder
 from gateway.inbound.gate import Gate
 from gateway.inbound.limit import ConcurrencyLimit
-from gateway.inbound.picks import Singles
+from gateway.inbound.picks import Pick, Singles
 from gateway.inbound.verdict import Verdict
 from gateway.overload.waits import LeastWait
 from gateway.store.books import Books, accepted_entries
@@ -60,8 +60,10 @@ class FakeBackend(AskedBackend):
 class Rig:
     """A forwarder on a store in memory. Waits are a few real milliseconds, and every await is for an event."""
 
-    def __init__(self, backend: FakeBackend, concurrency: int = 1, backoff_ms: int = 1) -> None:
-        self.clock = SystemClock()
+    def __init__(
+        self, backend: FakeBackend, concurrency: int = 1, backoff_ms: int = 1, clock: Clock | None = None
+    ) -> None:
+        self.clock = clock or SystemClock()
         self.store = MemoryStore(self.clock)
         self.backend = backend
         self.queue = inbound_backlog(self.store, self.clock, aside_max=concurrency * 4)
@@ -137,6 +139,31 @@ async def test_no_more_are_under_way_than_the_concurrency() -> None:
     await rig.run_until_empty()
     assert rig.backend.under_way_max == 3
     assert sorted(rig.backend.delivered) == sorted(b"%d" % seq for seq in range(1, 21))
+
+
+async def test_a_row_of_work_lets_the_loop_look_at_everyone_else_after_a_millisecond(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each pick takes 0.6 ms, as a batch of receipts may: acks wait meanwhile."""
+    clock = FakeClock()
+    rig = Rig(FakeBackend(), concurrency=4, clock=clock)
+    await rig.accept(*records(4))
+    rig.backend.gate.clear()
+    take = rig.forwarder._picks.take
+
+    def take_slowly() -> Pick:
+        clock.advance_ns(600_000)
+        return take()
+
+    monkeypatch.setattr(rig.forwarder._picks, "take", take_slowly)
+    rig.start()
+    begun = []
+    for _ in range(2):
+        await asyncio.sleep(0)
+        begun.append(len(rig.forwarder._under_way))
+    assert begun == [2, 4]
+    rig.backend.gate.set()
+    await rig.stop()
 
 
 @pytest.mark.parametrize("trouble", [DOWN, BackendAnswer(500), BackendAnswer(503), BackendAnswer(401)])

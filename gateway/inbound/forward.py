@@ -113,19 +113,18 @@ class Forwarder:
                 now_ns = clock.now_ns()
                 if not picks.has_next():
                     await self.backlog.wait_changed()
-                    ends_ns = clock.now_ns() + TURN_NS
                 elif gate.opens_at_ns(now_ns) > now_ns:
                     await gate.wait()
-                    ends_ns = clock.now_ns() + TURN_NS
                 elif now_ns > ends_ns:
                     await asyncio.sleep(0)
-                    ends_ns = clock.now_ns() + TURN_NS
                 else:
                     pick = picks.take()
                     if len(pick.parcels) == 1 and pick.parcels[0].body is not None:
                         self._carry(pick.parcels[0], gate.enter(now_ns, is_retry=pick.is_retry))
                     else:
                         await self._bring(pick)
+                    continue
+                ends_ns = clock.now_ns() + TURN_NS
             while self._defect is None and (self._under_way or self._settling):
                 self._ended.clear()
                 await self._ended.wait()
