@@ -217,19 +217,28 @@ def _filled(path: Path) -> list[tuple[int, int]]:
     return places
 
 
-@pytest.mark.parametrize("frame", [0, 1])
-def test_damage_before_a_whole_frame_is_told(store_path: Path, frame: int) -> None:
-    """At each byte of it."""
-    begin, end = _filled(store_path)[frame]
-    whole = content_of(store_path)
+def _damage_each_byte(path: Path, begin: int, end: int) -> Iterator[None]:
+    """One byte after the other is another one."""
+    whole = content_of(path)
     for at in range(begin, end):
         damaged = bytearray(whole)
         damaged[at] ^= 0x55
-        write_content(store_path, damaged)
-        log = opened(store_path)
-        with pytest.raises(StoreCorruptError, match=rf"is damaged: frame {frame + 1} is not whole"):
-            log.recover()
-        log.close()
+        write_content(path, damaged)
+        yield
+
+
+def _require_told(path: Path, frame: int) -> None:
+    log = opened(path)
+    with pytest.raises(StoreCorruptError, match=rf"is damaged: frame {frame} is not whole"):
+        log.recover()
+    log.close()
+
+
+@pytest.mark.parametrize("frame", [0, 1])
+def test_damage_before_a_whole_frame_is_told(store_path: Path, frame: int) -> None:
+    """At each byte of it."""
+    for _ in _damage_each_byte(store_path, *_filled(store_path)[frame]):
+        _require_told(store_path, frame + 1)
 
 
 def test_damage_to_the_end_of_a_sealed_segment_is_told(store_path: Path) -> None:
@@ -240,24 +249,12 @@ def test_damage_to_the_end_of_a_sealed_segment_is_told(store_path: Path) -> None
     log.seal()
     log.try_append([b"b"], WALL_MS)
     log.close()
-    whole = content_of(store_path)
-    for at in range(FIRST, end):
-        damaged = bytearray(whole)
-        damaged[at] ^= 0x55
-        write_content(store_path, damaged)
-        log = opened(store_path)
-        with pytest.raises(StoreCorruptError, match="is damaged: frame 1 is not whole"):
-            log.recover()
-        log.close()
+    for _ in _damage_each_byte(store_path, FIRST, end):
+        _require_told(store_path, 1)
 
 
 def test_damage_to_the_last_frame_is_a_torn_one(store_path: Path) -> None:
-    begin, end = _filled(store_path)[2]
-    whole = content_of(store_path)
-    for at in range(begin, end):
-        damaged = bytearray(whole)
-        damaged[at] ^= 0x55
-        write_content(store_path, damaged)
+    for _ in _damage_each_byte(store_path, *_filled(store_path)[2]):
         assert recovered(store_path) == ([b"\0" * 40, b"\1" * 40], WALL_MS, 2)
 
 

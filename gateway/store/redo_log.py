@@ -6,8 +6,8 @@ one, and what the sealed one has goes into the tables at once (`sqlite_file.py`)
 and delivered in between never touches a table.
 
 Frames are numbered without end, and the tables know the last number that is in them. At a start the frames that follow it
-are read back, from the segment that begins with the next number and then from the other one: the first one that is not whole was being written when the process or the machine stopped, and nobody was
-told that it is on disk. One that is not whole *before* a whole one was damaged since, and that is said; unless they were
+are read back, from the segment that begins with the next number and then from the other one: the first one that is not
+whole was being written when the process or the machine stopped, and nobody was told that it is on disk. One that is not whole *before* a whole one was damaged since, and that is said; unless they were
 left to the kernel (`Sync.OS`), which writes them in any order. A number that was ever seen in a frame is never given again.
 
     file    = magic (8), store id (8), zeros up to 4096, two segments of 4 MiB
