@@ -176,6 +176,18 @@ def test_frames_are_found_in_whichever_segment_they_begin(store_path: Path) -> N
     log.close()
 
 
+def test_frames_that_begin_in_the_second_segment_go_on_in_the_first(store_path: Path) -> None:
+    log = opened(store_path)
+    log.try_append([b"in the tables"], WALL_MS)
+    log.seal()
+    log.release()
+    log.try_append([b"second"], WALL_MS)
+    log.seal()
+    log.try_append([b"first"], WALL_MS)
+    log.close()
+    assert recovered(store_path, 1) == ([b"second", b"first"], WALL_MS, 3)
+
+
 def test_a_sealed_segment_stays_until_it_is_released(store_path: Path) -> None:
     log = opened(store_path)
     log.try_append([b"a"], WALL_MS)
@@ -423,6 +435,20 @@ def test_what_is_larger_than_a_segment_comes_after_all_that_the_log_has(tmp_path
     crash(file, tmp_path)
     file = SqliteFile(tmp_path)
     assert [record.seq for record in file.read_inbound(InboundClass.MESSAGE, 0, 9)] == [1, 2, 3]
+    file.close()
+
+
+def test_what_is_committed_while_the_tables_are_written_is_not_taken_for_theirs(tmp_path: Path) -> None:
+    """The process is killed when they have what was sealed; the next start brings the rest into them."""
+    file = SqliteFile(tmp_path)
+    file.log([encode(merge([Change(inbound=[inbound(1)])]))], WALL_MS)
+    file._seal()
+    file.log([encode(merge([Change(inbound=[inbound(2)])]))], WALL_MS)
+    file.check_in()
+    assert [record.seq for record in file.read_inbound(InboundClass.MESSAGE, 0, 9)] == [1]
+    crash(file, tmp_path)
+    file = SqliteFile(tmp_path)
+    assert [record.seq for record in file.read_inbound(InboundClass.MESSAGE, 0, 9)] == [1, 2]
     file.close()
 
 
