@@ -57,10 +57,11 @@ def served(
         thread.join()
 
 
-def frames(path: Path, at: int = FIRST) -> list[tuple[int, int, list[bytes]]]:
+def frames(path: Path, at: int = FIRST, count_max: int = 1 << 30) -> list[tuple[int, int, list[bytes]]]:
     """Number, time and entries of the frames from `at` on, read with zlib and struct."""
-    content, found = path.read_bytes(), []
-    while at + HEAD.size <= len(content):
+    content = path.read_bytes()
+    found: list[tuple[int, int, list[bytes]]] = []
+    while at + HEAD.size <= len(content) and len(found) < count_max:
         magic, length, number, at_ms, checksum = HEAD.unpack_from(content, at)
         if not length:
             break
@@ -291,10 +292,24 @@ def test_a_crowd_ends_the_pause_after_a_small_commit(writer: LogWriter) -> None:
         writer.submit(b"in the pause, when it is stopped", 1, 0, holds=False)
 
 
-def test_three_threads_lose_nothing_and_keep_the_order(writer: LogWriter) -> None:
-    """One submits and counts what it is told, one writes, one seals and releases; it is called and called again."""
+def test_three_threads_lose_nothing_and_keep_the_order(writer: LogWriter, path: Path) -> None:
+    """One submits and counts what it is told, one writes, one seals and releases; it is called and called again.
+
+    What is sealed is in its segment, from the beginning, without a hole and up to the number that is told.
+    """
     stored: list[bytes] = []
-    answers = 0
+    answers = sealed_number = segment = 0
+
+    def take_sealed() -> None:
+        nonlocal sealed_number, segment
+        entries, before, sealed_number = writer.seal(), sealed_number, writer.sealed_number
+        if entries:
+            found = frames(path, FIRST + segment * SEGMENT, sealed_number - before)
+            assert [number for number, _, _ in found] == list(range(before + 1, sealed_number + 1))
+            assert [entry for _, _, of_frame in found for entry in of_frame] == entries
+            segment = 1 - segment
+        stored.extend(entries)
+        writer.release()
 
     def have_the_tables() -> None:
         nonlocal answers
@@ -306,12 +321,17 @@ def test_three_threads_lose_nothing_and_keep_the_order(writer: LogWriter) -> Non
                 stored.extend(writer.take_batch()[0])
                 writer.tell()
                 continue
-            stored.extend(writer.seal())
-            writer.release()
+            take_sealed()
             if reason == HELD:
                 writer.tell()
 
-    thread = threading.Thread(target=have_the_tables)
+    def have_the_tables_or_stop() -> None:
+        try:
+            have_the_tables()
+        finally:
+            writer.stop()
+
+    thread = threading.Thread(target=have_the_tables_or_stop)
     thread.start()
     entries = [b"%d" % at + bytes(SEGMENT if at % 997 == 0 else at % 100) for at in range(20_000)]
     told = 0
@@ -323,7 +343,7 @@ def test_three_threads_lose_nothing_and_keep_the_order(writer: LogWriter) -> Non
             told += writer.take_told()
             assert told <= at
         thread.join()
-    stored.extend(writer.seal())
+    take_sealed()
     assert stored == entries
     assert told + writer.take_told() == 20_000
 
