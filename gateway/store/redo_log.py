@@ -7,8 +7,9 @@ and delivered in between never touches a table.
 
 Frames are numbered without end, and the tables know the last number that is in them. At a start the frames that follow it
 are read back, from the segment that begins with the next number and then from the other one: the first one that is not
-whole was being written when the process or the machine stopped, and nobody was told that it is on disk. One that is not whole *before* a whole one was damaged since, and that is said; unless they were
-left to the kernel (`Sync.OS`), which writes them in any order. A number that was ever seen in a frame is never given again.
+whole was being written when the process or the machine stopped, and nobody was told that it is on disk. One that is not
+whole *before* a whole one was damaged since, and that is said; unless they were left to the kernel (`Sync.OS`), which writes
+them in any order. A number that was ever seen in a frame is never given again.
 
     file    = magic (8), store id (8), zeros up to 4096, two segments of 4 MiB
     segment = frames, and what is left of earlier ones
@@ -129,7 +130,8 @@ class RedoLog:
     def recover(self) -> tuple[list[bytes], int]:
         """The encoded entries that are not in the tables, in order, and when the last was committed.
 
-        They must be in the tables, up to the frame `number`, before anything is appended: it is written over them. Raises StoreCorruptError where a frame was damaged after it had been written.
+        They must be in the tables, up to the frame `number`, before anything is appended, which is written over them. Raises
+        StoreCorruptError where a frame was damaged after it had been written.
         """
         content = _read(self._handle)
         entries: list[bytes] = []
