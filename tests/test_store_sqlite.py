@@ -3,53 +3,24 @@
 import asyncio
 import functools
 import sqlite3
-import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from builders import WALL_MS, inbound, parked, send
 from ill_log import SAYS, break_log
+from store_rig import Rig, copy_of_store
 
 from gateway.clock import FakeClock
 from gateway.errors import StoreError
 from gateway.events import InboundClass, Side
 from gateway.store import sqlite_thread
 from gateway.store.protocol import Change, Sync, awaited
-from gateway.store.redo_log import SEGMENT_BYTES
-from gateway.store.sqlite_file import WAL_KEPT_BYTES, SqliteFile
+from gateway.store.sqlite_file import SqliteFile
 from gateway.store.sqlite_store import SqliteStore
-from gateway.store.sqlite_thread import BATCH_MAX, CHECK_IN_BYTES, Write
+from gateway.store.sqlite_thread import BATCH_MAX, CHECK_IN_BYTES
 
 MESSAGE = InboundClass.MESSAGE
-
-
-class Rig:
-    """A store whose threads can be held up, and what it reported."""
-
-    def __init__(self, directory: Path) -> None:
-        self.failures: list[StoreError] = []
-        self.store = SqliteStore(directory, FakeClock(), self.failures.append)
-
-    def hold_tables(self) -> Callable[[], None]:
-        """Let the thread that has the tables wait until the function returned is called."""
-        released = threading.Event()
-        holding = self.store._read(lambda _: released.wait(30))
-        holding.add_done_callback(lambda future: future.exception())
-        return released.set
-
-    def hold(self) -> Callable[[], None]:
-        """Let commits wait too: for something that is held until it is in the tables. It is a commit of its own."""
-        release = self.hold_tables()
-        held = Write([])
-        held.touches_parked = True
-        self.store._thread.put(held)
-        return release
-
-    def break_check_ins(self) -> None:
-        """From now on nothing comes into the tables."""
-        self.store._file._db.execute("PRAGMA query_only=1")
 
 
 @pytest.fixture
@@ -65,26 +36,12 @@ def leave_in_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_thread, "CHECK_IN_S", 60.0)
 
 
-def copy_of_store(directory: Path) -> Path:
-    """A directory with the files as they are now."""
-    copy = directory / "copy"
-    copy.mkdir()
-    for entry in directory.glob("gateway.sqlite3*"):
-        (copy / entry.name).write_bytes(entry.read_bytes())
-    return copy
-
-
 async def test_done_means_that_a_fresh_reader_sees_it(rig: Rig, tmp_path: Path) -> None:
     """A copy of the files, as a crash would leave them, holds the row."""
     await rig.store.submit(Change(inbound=[inbound(1)]))
     found = SqliteFile(copy_of_store(tmp_path))
     assert [record.seq for record in found.read_inbound(MESSAGE, 0, 9)] == [1]
     found.close()
-
-
-async def test_each_check_in_is_synced(rig: Rig) -> None:
-    assert rig.store._file._db.execute("PRAGMA synchronous").fetchone() == (2,)
-    assert rig.store._file._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 async def test_nothing_is_told_before_the_commit(rig: Rig) -> None:
@@ -187,125 +144,6 @@ async def test_nobody_is_told_of_success_after_a_part_has_failed(rig: Rig) -> No
     results = await asyncio.gather(*others, return_exceptions=True)
     assert {type(result) for result in results} == {StoreError}
     assert rig.store.waiting_changes == 0
-
-
-async def test_a_failed_check_in_ends_the_store_and_loses_nothing(rig: Rig, tmp_path: Path) -> None:
-    """What was told to be stored is in the log, for the next start."""
-    await rig.store.submit(Change(inbound=[inbound(1)]))
-    rig.break_check_ins()
-    with pytest.raises(StoreError, match="could not commit: attempt to write a readonly database"):
-        await rig.store.read_inbound(MESSAGE, 0, 9)
-    with pytest.raises(StoreError, match="readonly"):
-        await rig.store.submit(Change(inbound=[inbound(2)]))
-    assert len(rig.failures) == 1
-    await rig.store.close()
-    file = SqliteFile(tmp_path)
-    assert [record.seq for record in file.read_inbound(MESSAGE, 0, 9)] == [1]
-    file.close()
-
-
-async def test_dead_letters_are_counted_as_soon_as_they_are_stored(rig: Rig) -> None:
-    await rig.store.submit(Change(parked=[parked(inbound(1))]))
-    assert rig.store.parked_counts()[Side.INBOUND].count == 1
-
-
-async def test_nobody_is_told_that_a_dead_letter_is_stored_when_the_tables_fail(rig: Rig) -> None:
-    rig.break_check_ins()
-    with pytest.raises(StoreError, match="readonly"):
-        await rig.store.submit(Change(parked=[parked(inbound(1))]))
-    assert len(rig.failures) == 1
-
-
-def event_of_check_in(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Is set whenever the log has been brought into the tables."""
-    checked_in = threading.Event()
-    check_in = store._file.check_in
-
-    def check_in_and_tell() -> None:
-        check_in()
-        checked_in.set()
-
-    monkeypatch.setattr(store._file, "check_in", check_in_and_tell)
-    return checked_in
-
-
-async def test_the_log_is_checked_in_when_it_has_much(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = rig.store._file
-    before = file.check_ins
-    checked_in = event_of_check_in(rig.store, monkeypatch)
-    for seq in range(1, 4):
-        await rig.store.submit(Change(inbound=[inbound(seq, body=bytes(CHECK_IN_BYTES // 4))]))
-    assert not checked_in.is_set()
-    await rig.store.submit(Change(inbound=[inbound(4, body=bytes(CHECK_IN_BYTES // 4))]))
-    assert await asyncio.to_thread(checked_in.wait, 30)
-    assert (file.check_ins, file.logged_bytes) == (before + 1, 0)
-
-
-async def test_the_log_is_checked_in_when_nothing_comes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite_thread, "CHECK_IN_S", 0.0)
-    store = Rig(tmp_path).store
-    checked_in = event_of_check_in(store, monkeypatch)
-    await store.submit(Change(inbound=[inbound(1)]))
-    assert await asyncio.to_thread(checked_in.wait, 30)
-    assert store._file.logged_bytes == 0
-    await store.close()
-
-
-async def test_commits_wait_for_no_table(rig: Rig, tmp_path: Path) -> None:
-    """Neither for a question, nor for what the log brings into them."""
-    release = rig.hold_tables()
-    for seq in range(1, 9):
-        await rig.store.submit(Change(inbound=[inbound(seq, body=bytes(CHECK_IN_BYTES // 4))]))
-    assert rig.store.commits == 8
-    found = SqliteFile(copy_of_store(tmp_path))
-    assert found.recover(WALL_MS).inbound_counts[MESSAGE] == 8
-    found.close()
-    release()
-    assert len(await rig.store.read_inbound(MESSAGE, 0, 9)) == 8
-
-
-async def test_commits_wait_when_both_segments_are_full(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One is on its way into the tables, which are slow: then there is nowhere to write."""
-    rig = Rig(tmp_path)
-    file = rig.store._file
-    is_at_it, released = threading.Event(), threading.Event()
-    write = file._write
-
-    def write_slowly(*args: Any) -> None:
-        is_at_it.set()
-        assert released.wait(30)
-        write(*args)
-
-    monkeypatch.setattr(file, "_write", write_slowly)
-    body = bytes(SEGMENT_BYTES // 2 + 1)
-    await rig.store.submit(Change(inbound=[inbound(1, body=body)]))
-    assert await asyncio.to_thread(is_at_it.wait, 30)
-    await rig.store.submit(Change(inbound=[inbound(2, body=body)]))
-    third = rig.store.submit(Change(inbound=[inbound(3, body=body)]))
-    found = SqliteFile(copy_of_store(tmp_path))
-    assert found.recover(WALL_MS).inbound_counts[MESSAGE] == 2
-    found.close()
-    assert not third.done()
-    released.set()
-    await third
-    await rig.store.close()
-    file = SqliteFile(tmp_path)
-    assert file.recover(WALL_MS).inbound_counts[MESSAGE] == 3
-    file.close()
-
-
-async def test_what_a_log_can_not_hold_goes_into_the_tables(rig: Rig, tmp_path: Path) -> None:
-    await rig.store.submit(Change(inbound=[inbound(1)]))
-    await rig.store.submit(Change(inbound=[inbound(2, body=bytes(SEGMENT_BYTES))]))
-    assert rig.store._file.logged_bytes == 0
-    await rig.store.submit(Change(inbound=[inbound(3)]))
-    found = SqliteFile(copy_of_store(tmp_path))
-    assert found.recover(WALL_MS).inbound_counts[MESSAGE] == 3
-    found.close()
 
 
 async def test_a_change_is_stored_as_it_was_when_it_was_handed_over(rig: Rig) -> None:
@@ -466,39 +304,3 @@ async def test_a_part_that_fails_at_the_failure_too_keeps_nobody_from_being_told
         await other
     assert len(rig.failures) == 1
     assert rig.store.waiting_changes == 0
-
-
-async def test_what_is_free_again_is_told_though_nothing_is_put_any_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A full store takes nothing, so no commit would ever say that it has room again."""
-    monkeypatch.setattr(sqlite_thread, "CHECK_IN_S", 0.0)
-    rig = Rig(tmp_path)
-    records = [inbound(seq, body=bytes(100_000)) for seq in range(1, 101)]
-    await rig.store.submit(Change(inbound=records))
-    await rig.store.find_send("x")  # checks in
-    await rig.store.submit(Change())
-    assert rig.store.used_bytes() > 10_000_000
-    await rig.store.submit(Change(inbound_done=records))
-    await rig.store.submit(Change())
-    while rig.store.used_bytes() > 1_000_000:
-        await asyncio.sleep(0.001)
-    await rig.store.close()
-
-
-async def test_a_large_log_of_sqlites_is_given_back_when_nothing_comes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = tmp_path / "gateway.sqlite3-wal"
-    rig = Rig(tmp_path)
-    await rig.store.submit(Change(inbound=[inbound(1, body=bytes(2 * WAL_KEPT_BYTES))]))
-    await rig.store.find_send("x")
-    assert log.stat().st_size > WAL_KEPT_BYTES
-    await rig.store.close()
-    monkeypatch.setattr(sqlite_thread, "CHECK_IN_S", 0.0)
-    rig = Rig(tmp_path)
-    await rig.store.submit(Change(inbound=[inbound(2, body=bytes(2 * WAL_KEPT_BYTES))]))
-    await rig.store.submit(Change())
-    while log.stat().st_size:
-        await asyncio.sleep(0.001)
-    await rig.store.close()
