@@ -18,6 +18,7 @@ from gateway._fast.http_head import HOT, HeadScanner
 from gateway._fast.ledger import DELIVERED, ReceiptLedger
 from gateway._fast.ring import EVERY_CLASS, PriorityRings
 from gateway._fast.seen import SeenSet, fingerprint_str
+from gateway._fast.usual_webhook import usual
 from gateway.budget.tps import WINDOW_NS, TpsBudget
 from gateway.clock import FakeClock
 from gateway.dialects.receipts import Batch
@@ -186,6 +187,11 @@ def decoded(body: bytes) -> Prepare:
     return lambda count: _loop(decode, [body] * count)
 
 
+def usual_decoded(count: int) -> Run:
+    assert usual(ONPREM) is not None
+    return _loop(usual, [ONPREM] * count)
+
+
 def received(template: bytes) -> Prepare:
     """Decoded, known to be new, charged, made into a change, and pushed on its commit; the disk is a list."""
 
@@ -259,6 +265,7 @@ STEPS: Final[dict[str, Step]] = {
     "http: the answer of a backend": Step(answer_read, 2000),
     "queue: pushed, taken, settled": Step(queued, 500),
     "decode: On-Premises message": Step(decoded(ONPREM), 500),
+    "decode: usual On-Premises message": Step(usual_decoded, 2000),
     "decode: Cloud message": Step(decoded(CLOUD), 500),
     "decode: On-Premises receipt": Step(decoded(RECEIPT), 500),
     "receive: On-Premises message": Step(received(ONPREM.replace(b"XmuSf", b"XuSf")), 300),
