@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.store.memory import BEHIND_MAX, Memory
+from gateway._fast.memory import BEHIND_MAX, Memory
 
 
 def test_a_class_is_closed_while_as_many_stand_aside_as_may() -> None:

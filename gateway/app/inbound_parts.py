@@ -2,6 +2,8 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import Final
 
 from gateway._fast.ledger import ReceiptLedger
 from gateway._fast.seen import SeenSet, fingerprint
@@ -33,9 +35,8 @@ from gateway.store.lanes import Lanes
 from gateway.store.protocol import OpenStore, Place
 
 
-def _contact_of(record: InboundRecord) -> str | None:
-    """Whose messages keep their order: the contact's, or the group's; a body of several goes by its first."""
-    return record.lane or None
+_contact_of: Final[Callable[[InboundRecord], str]] = attrgetter("lane")
+"""Whose messages keep their order: the contact's, or the group's; a body of several goes by its first."""
 
 
 class InboundParts:
@@ -121,7 +122,7 @@ class InboundParts:
             settings.queue_slots,
             settings.queue_slots + UNDER_WAY_SHARE * settings.backend_concurrency,
             read_page,
-            lambda record: record.received_ms,
+            attrgetter("received_ms"),
             self._clock,
             lanes=Lanes(_contact_of, read_behind) if InboundClass.MESSAGE in classes else None,
         )

@@ -11,28 +11,35 @@ Overflow. A class whose ring is full goes on disk: from then on all its new reco
 ring has drained to half and the next page is read back, so order is kept and pages are worth their read.
 
 Bounds. New records go on disk, although the ring has room, while the bodies in memory come to `memory.bytes_max`.
-A class is *closed* (`memory.py`), which means that only delayed ones of it are handed out, while too much of it is aside:
+A class is *closed* (`_fast/memory.pyx`), which means that only delayed ones of it are handed out, while too much of it is aside:
 a dead backend must not pull everything through our hands. Other classes go on: bulk that must wait a day closes no door
 to a reply. What waits behind others takes no more than half of what may be aside, so however much one contact or
 recipient has, and however many have some, that alone closes nothing. So bodies in memory come to at most twice
 `memory.bytes_max`, and a page and a record a class. A class that is closed waits until some of its own have gone.
 
-Cost: `push`, `take` and `settle` are what each event pays, so they are short, and look only at what is there.
+`push`, `take` and `settle` are what each event pays: they are in `_fast/backlog.pyx`.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final, Generic, cast
+from typing import Final
 
+from gateway._fast.backlog import ALL_CLASSES, HotBacklog, Places
+from gateway._fast.memory import Memory
 from gateway.clock import Clock
 from gateway.events import Kind
+from gateway.store.delays import Delays
 from gateway.store.lanes import Lane, Lanes
-from gateway.store.memory import BYTES_MAX, Memory
 from gateway.store.moves import Moves
-from gateway.store.places import Places, R
+from gateway.store.record import R
 from gateway.store.waiters import Waiters
 
-ALL_CLASSES: Final = 0xFFFF
+__all__ = ["ALL_CLASSES", "Backlog"]
+
+BYTES_MAX: Final = 32 << 20
+"""Of bodies in one backlog's memory. Three backlogs with everything aside (64, 43 and 32 MB: by the classes they have)
+and their pages (4 MB each) stay below half of MemoryHigh=384M."""
 
 PAGE_MAX: Final = 512
 """Records read back at once: commits wait for it, and 2,000 took the store's thread 20 ms of a busy core, 40 by the clock."""
@@ -41,7 +48,7 @@ ReadPage = Callable[[int, int, int], Awaitable[list[R]]]
 """(class, after_seq, limit) to records in order."""
 
 
-class Backlog(Generic[R]):
+class Backlog(HotBacklog[R]):
     """Records waiting for one destination, by class and age. All calls on the loop."""
 
     def __init__(
@@ -62,24 +69,22 @@ class Backlog(Generic[R]):
         """
         assert slots >= 2, slots
         self.slots = slots
-        self.memory = Memory(classes, aside_max, memory_max_bytes)
-        self.took_delayed = False
-        """Whether what `take` gave last had been given back before."""
         self._read_page = read_page
-        self._stamp_ms = stamp_ms
-        self._clock = clock
-        self._places: Places[R] = Places(classes, slots, self.memory, lanes)
-        # What is looked at for each record, without a step in between.
-        self._rings = self._places.rings
-        self._on_disk = self._places.on_disk
-        self._taken = self._places.taken
-        self._delays = self._places.delays
-        self._released = self._places.released
+        delays: Delays[R] = Delays(classes)
+        released: list[deque[R]] = [deque() for _ in range(classes)]
+        refill_wanted = asyncio.Event()
+        memory = Memory(classes, aside_max, memory_max_bytes)
+        places: Places[R] = Places(classes, slots, len(Kind), memory, delays, lanes, released, refill_wanted)
+        super().__init__(places, Waiters(delays.next_due_ns, clock), stamp_ms, clock)
+        self._rings = places.rings
+        self._on_disk = places.on_disk
+        self._taken = places.taken
+        self._delays = delays
+        self._released = released
         self._lanes = lanes
-        self._waiting = self._places.waiting
-        self._waiters = Waiters(self._delays.next_due_ns, clock)
+        self._waiting = places.waiting
         self.moves: Moves[R] = Moves(
-            self._places, self._waiters, self._leave_lane, self._want_refills, stamp_ms, clock
+            places, self._waiters, self.leave_lane, self._want_refills, stamp_ms, clock
         )
         """Changes of class, and ends of what waits."""
 
@@ -91,24 +96,6 @@ class Backlog(Generic[R]):
         for kind, count in kinds.items():
             self._waiting[kind] += count
         self._places.refill_wanted.set()
-
-    def push(self, record: R) -> None:
-        """Take a record that is on disk now. Call in order of `seq` within a class."""
-        for kind, count in record.kind_counts():
-            self._waiting[kind] += count
-        cls, places, memory = record.cls, self._places, self.memory
-        # While a page is on its way, which may have this record too, it counts as being on disk.
-        may_enter = memory.bytes < memory.bytes_max and places.reading != cls
-        if not self._on_disk[cls] and may_enter and self._rings.push(cls, record, self._stamp_ms(record)):
-            assert record.seq > places.tail_seq[cls], (record.seq, places.tail_seq[cls])
-            places.tail_seq[cls] = record.seq
-            places.ahead[cls].clear()
-            memory.bytes += len(record.body)
-            self._waiters.wake_one()
-        else:
-            self._on_disk[cls] += 1
-            if self._wants_refill(cls):  # the bytes are another class's, and this one has nothing in memory
-                places.refill_wanted.set()
 
     # -- back from disk
 
@@ -172,56 +159,6 @@ class Backlog(Generic[R]):
 
     # -- out
 
-    def take(
-        self, allowed: int = ALL_CLASSES, *, prefers_fresh: bool = False, only_fresh: bool = False
-    ) -> R | None:
-        """The next record of the first class in the bit mask `allowed`; in a class, delayed ones that are due go first.
-
-        `prefers_fresh`: one that has never been tried goes before those; `only_fresh`: those don't go. It is the caller's
-        until `settle` or `defer`. None: nothing is ready.
-        """
-        while True:
-            due = -1 if only_fresh or not self._delays.count else self._first_due(allowed)
-            cls = self._first_fresh(allowed)
-            self.took_delayed = due >= 0 and (cls < 0 or (due <= cls and not prefers_fresh))
-            if self.took_delayed:
-                record = self._delays.pop(due)
-            elif cls < 0:
-                return None
-            else:
-                record = self._pop_fresh(cls)
-            if self._lanes is None or self._lanes.enter(record):
-                self._taken[record.seq] = record
-                return record
-            self._leave_behind(self._lanes, record)
-
-    def _first_due(self, allowed: int) -> int:
-        """The first allowed class with a delayed record that is due; -1 for none."""
-        now_ns = self._clock.now_ns()
-        due = self._delays.first_due(allowed, now_ns)
-        if due < 0:
-            self._waiters.looked_ns = now_ns
-        return due
-
-    def _first_fresh(self, allowed: int) -> int:
-        """The first allowed class with a fresh record; -1 for none."""
-        fresh = self._rings.peek_class(allowed & ~self.memory.closed)
-        if any(self._released):
-            for cls, released in enumerate(self._released):
-                if released and allowed >> cls & 1 and (fresh < 0 or cls <= fresh):
-                    return cls
-        return fresh
-
-    def _pop_fresh(self, cls: int) -> R:
-        """The next fresh record of a class whatever its lane; it is aside from here on."""
-        if self._released[cls]:
-            return self._released[cls].popleft()
-        record = cast("R", self._rings.pop(1 << cls))
-        self.memory.put_aside(cls, len(record.body))
-        if self._on_disk[cls] and self._wants_refill(cls):
-            self._places.refill_wanted.set()
-        return record
-
     def _leave_behind(self, lanes: Lanes[R], record: R) -> None:
         """A record waits behind another of its lane, here or on disk."""
         if lanes.wait(record, has_room=self._keeps_behind(lanes)):
@@ -232,27 +169,6 @@ class Backlog(Generic[R]):
 
     def _keeps_behind(self, lanes: Lanes[R]) -> bool:
         return len(lanes) < self.memory.aside_max // 2 and self.memory.has_room_behind
-
-    def has_ready(self, allowed: int = ALL_CLASSES) -> bool:
-        """Whether there is something for `take` to look at: all of it may turn out to wait behind others."""
-        if self._first_fresh(allowed) >= 0:
-            return True
-        return self._delays.count > 0 and self._first_due(allowed) >= 0
-
-    def has_fresh(self, allowed: int = ALL_CLASSES) -> bool:
-        """Whether `take` has one that was never tried, and that waits behind no other.
-
-        Looks for it: what turns out to wait behind another is put there, and what doesn't stands ready.
-        """
-        while (cls := self._first_fresh(allowed)) >= 0:
-            if self._lanes is None or self._released[cls]:
-                return True
-            record = self._pop_fresh(cls)
-            if self._lanes.enter(record):
-                self._released[cls].append(record)
-                return True
-            self._leave_behind(self._lanes, record)
-        return False
 
     def in_memory(self, cls: int) -> int:
         """Records of a class that `take` may give, now or when they are due. Cheaper than asking it."""
@@ -272,7 +188,8 @@ class Backlog(Generic[R]):
 
     def expect_change(self) -> asyncio.Future[None]:
         """A future that is done when a record may have become ready. Whoever stops waiting for it must `leave`."""
-        return self._waiters.enter()
+        waiter: asyncio.Future[None] = self._waiters.enter()
+        return waiter
 
     def leave(self, waiter: asyncio.Future[None]) -> None:
         """Wait no longer with what `expect_change` gave. What it may have been told is for the caller to look at."""
@@ -294,36 +211,6 @@ class Backlog(Generic[R]):
         """Make everything delayed due now, oldest first: the reason to wait is gone."""
         self._delays.hasten(self._clock.now_ns())
         self.wake_all()
-
-    def leave_lane(self, record: R) -> None:
-        """A record taken has its outcome, though not on disk yet: the next of its lane may go."""
-        self._leave_lane(record)
-
-    def settle(self, record: R) -> None:
-        """Let go of a record taken: the store has its outcome."""
-        del self._taken[record.seq]
-        if self._lanes is not None:
-            self._leave_lane(record)
-        if self.memory.take_away(record.cls, len(record.body)):
-            self.wake_all()
-        for kind, count in record.kind_counts():
-            self._waiting[kind] -= count
-        if any(self._on_disk):
-            self._want_refills()
-
-    def _leave_lane(self, record: R) -> None:
-        """A record is no longer of its lane: the next one of it may go."""
-        if self._lanes is None:
-            return
-        released = self._lanes.leave(record)
-        if released is not None:
-            self._release(released)
-        elif self._lanes.unread:
-            self._places.refill_wanted.set()
-
-    def _release(self, record: R) -> None:
-        self._released[record.cls].append(record)
-        self._waiters.wake_one()
 
     # -- seen from outside
 

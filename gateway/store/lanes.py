@@ -13,8 +13,9 @@ from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from operator import attrgetter
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
+from gateway._fast.lane import LaneHolders
 from gateway.store.protocol import Place
 
 
@@ -27,7 +28,7 @@ class _Queued(Protocol):
 
 R = TypeVar("R", bound=_Queued)
 Lane = Hashable
-"""None stands for no lane: such a record waits for nobody."""
+"""None and the empty string stand for no lane: such a record waits for nobody."""
 
 LANE_KEPT: Final = 32
 """Bodies kept in memory behind one record: so many are read back by one look at the disk."""
@@ -39,7 +40,7 @@ _CLASS: Final = (1 << _CLASS_BITS) - 1
 _by_seq = attrgetter("seq")
 
 
-class Lanes(Generic[R]):
+class Lanes(LaneHolders[R]):
     """Who holds each lane, and who waits behind. A lane that nobody holds takes no memory.
 
     O(1) a call while nothing waits behind, else a search in what does.
@@ -53,22 +54,10 @@ class Lanes(Generic[R]):
     ) -> None:
         """`read` gives the records in these places, in their order; fewer where they are large, but the first always."""
         assert lane_kept >= 1, lane_kept
+        super().__init__(lane_of)
         self.lane_kept = lane_kept
         self.read = read
-        self.unread: dict[Lane, None] = {}
-        """Lanes whose next record is on disk, in the order in which they came to that."""
-        self._lane_of = lane_of
-        self._holders: dict[Lane, int] = {}
-        self._kept: dict[Lane, list[R]] = {}
-        """Records by number, all of them before those of which only the number is here."""
         self._kept_by_seq: dict[int, R] = {}
-        self._numbers: dict[Lane, array[int]] = {}
-        """Sequence numbers in order, each with its class in the lowest bits."""
-
-    def enter(self, record: R) -> bool:
-        """Whether a record may go out: it holds its lane now. Else it is to `wait`."""
-        lane = self._lane_of(record)
-        return lane is None or self._holders.setdefault(lane, record.seq) == record.seq
 
     def wait(self, record: R, *, has_room: bool) -> bool:
         """A record stays behind until `leave` or `load` gives it. Whether it is kept; else only its number is.
@@ -89,20 +78,8 @@ class Lanes(Generic[R]):
         self._kept_by_seq[record.seq] = record
         return True
 
-    def leave(self, record: R) -> R | None:
-        """A record has ended: the next of its lane, which holds it now.
-
-        None: there is none, or it is among the `unread`, or the record held nothing.
-        """
-        lane = self._lane_of(record)
-        if lane is None or self._holders.get(lane) != record.seq:
-            return None
-        if lane not in self._kept and lane not in self._numbers:
-            del self._holders[lane]
-            return None
-        return self._advance(lane)
-
     def _advance(self, lane: Lane) -> R | None:
+        """The record that held it has ended, and others wait behind it: the next one, if it is in memory, holds it now."""
         kept = self._kept.get(lane)
         if kept is not None:
             found = kept.pop(0)

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Collection
 from typing import Generic, cast
 
+from gateway._fast.backlog import Places
 from gateway.clock import Clock
-from gateway.store.places import Places, R
+from gateway.store.record import R
 from gateway.store.waiters import Waiters
 
 

@@ -14,7 +14,8 @@ class Waiters:
         """`next_due_ns(t)`: when something is due next that was not due at `t`; None: nothing will be."""
         self._next_due_ns = next_due_ns
         self._clock = clock
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.waiting: deque[asyncio.Future[None]] = deque()
+        """In order; empty while nobody waits, and always the same."""
         self._timer: asyncio.TimerHandle | None = None
         self.looked_ns = 0
         """What became due until then was found by whoever looked, and is not for those who wait now."""
@@ -32,19 +33,19 @@ class Waiters:
     def enter(self) -> asyncio.Future[None]:
         """A future that is done at the next change. Whoever stops waiting for it must `leave`."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        self.waiting.append(waiter)
         self._set_timer()
         return waiter
 
     def leave(self, waiter: asyncio.Future[None]) -> None:
         """Wait no longer with what `enter` gave."""
         if not waiter.done():
-            self._waiting.remove(waiter)
+            self.waiting.remove(waiter)
             waiter.cancel()
 
     def __len__(self) -> int:
         """How many wait."""
-        return len(self._waiting)
+        return len(self.waiting)
 
     def expect_at(self, due_ns: int) -> None:
         """Something will be due at `due_ns`; nobody has looked at it, even if that has passed."""
@@ -53,18 +54,18 @@ class Waiters:
 
     def wake_one(self) -> None:
         """There is one thing more."""
-        while self._waiting:
-            waiter = self._waiting.popleft()
+        while self.waiting:
+            waiter = self.waiting.popleft()
             if not waiter.done():
                 waiter.set_result(None)
                 return
 
     def wake_all(self) -> None:
         """Something has changed for all."""
-        for waiter in self._waiting:
+        for waiter in self.waiting:
             if not waiter.done():
                 waiter.set_result(None)
-        self._waiting.clear()
+        self.waiting.clear()
 
     def _set_timer(self) -> None:
         """For what is due next. What was due already when someone looked is not for those who wait: no timer helps.
@@ -74,7 +75,7 @@ class Waiters:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._waiting:
+        if not self.waiting:
             return
         due_ns = self._next_due_ns(self.looked_ns)
         if due_ns is not None:
