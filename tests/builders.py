@@ -263,6 +263,7 @@ class MemoryStore:
         self._on_failure = on_failure
         self._next_seq = self.recovered.next_seq
         self._submitted: list[Change] = []
+        self._makers: list[Callable[[], Change]] = []
         self._failure: StoreError | None = None
         self._used_bytes = 4096
         self._submitted_ns = 0
@@ -276,15 +277,33 @@ class MemoryStore:
         return f"gw-{self.disk.store_id}-{seq}"
 
     def put(self, change: Change, *, can_wait: bool = False) -> None:
-        loop = asyncio.get_running_loop()
         if self._failure is not None:
-            loop.call_soon(_tell_failure, change, self._failure)
+            asyncio.get_running_loop().call_soon(_tell_failure, change, self._failure)
             return
-        if not self._submitted and not self.holds_commits:
-            loop.call_soon(self.commit)
-        if not self._submitted:
-            self._submitted_ns = self._clock.now_ns()
+        self._make()
+        self._expect_commit()
         self._submitted.append(change)
+
+    def gather(self, make: Callable[[], Change], *, can_wait: bool = False) -> None:
+        if self._failure is not None:
+            self.put(make())
+            return
+        self._expect_commit()
+        self._makers.append(make)
+
+    def _make(self) -> None:
+        makers, self._makers = self._makers, []
+        self._submitted += [make() for make in makers]
+
+    def _expect_commit(self) -> None:
+        if self._submitted or self._makers:
+            return
+        self._submitted_ns = self._clock.now_ns()
+        self._plan_commit()
+
+    def _plan_commit(self) -> None:
+        if not self.holds_commits:
+            asyncio.get_running_loop().call_soon(self.commit)
 
     def submit(self, change: Change) -> asyncio.Future[None]:
         stored = awaited(change)
@@ -293,6 +312,7 @@ class MemoryStore:
 
     def commit(self) -> None:
         """Commit what has been submitted."""
+        self._make()
         batch, self._submitted = self._submitted, []
         for change in batch:
             self.disk.write(change, self._clock.wall_ms())
@@ -304,6 +324,7 @@ class MemoryStore:
 
     def fail(self, error: StoreError | None = None) -> None:
         """The disk fails: what was submitted is lost, and nothing is taken any more."""
+        self._make()
         self._failure = error or StoreError("the disk failed")
         batch, self._submitted = self._submitted, []
         for change in batch:
@@ -438,7 +459,7 @@ class MemoryStore:
         return self._used_bytes if self.fixed_used_bytes is None else self.fixed_used_bytes
 
     def oldest_wait_ms(self) -> float:
-        return (self._clock.now_ns() - self._submitted_ns) / NS_PER_MS if self._submitted else 0.0
+        return (self._clock.now_ns() - self._submitted_ns) / NS_PER_MS if self._submitted or self._makers else 0.0
 
     async def close(self) -> None:
         self.commit()

@@ -51,16 +51,19 @@ class MortalStore(MemoryStore):
         self.on_committed: Callable[[], None] = lambda: None
 
     def put(self, change: Change, *, can_wait: bool = False) -> None:
-        loop = asyncio.get_running_loop()
-        if self._is_dead:
-            return
-        if not self._submitted:
-            delay_s = self._delay_s()
-            if delay_s:
-                loop.call_later(delay_s, self.commit)
-            else:
-                loop.call_soon(self.commit)
-        super().put(change, can_wait=can_wait)
+        if not self._is_dead:
+            super().put(change, can_wait=can_wait)
+
+    def gather(self, make: Callable[[], Change], *, can_wait: bool = False) -> None:
+        if not self._is_dead:
+            super().gather(make, can_wait=can_wait)
+
+    def _plan_commit(self) -> None:
+        loop, delay_s = asyncio.get_running_loop(), self._delay_s()
+        if delay_s:
+            loop.call_later(delay_s, self.commit)
+        else:
+            loop.call_soon(self.commit)
 
     def commit(self) -> None:
         if not self._is_dead:
@@ -72,6 +75,7 @@ class MortalStore(MemoryStore):
 
     def kill(self, *, is_written: bool) -> None:
         """The process is gone: what was submitted is on disk or not, and nobody is told."""
+        self._make()
         for change in self._submitted if is_written else ():
             self.disk.write(change, self._clock.wall_ms())
         self._submitted = []

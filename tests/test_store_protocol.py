@@ -93,6 +93,42 @@ async def test_what_was_stored_is_there_after_reopening(opener: Opener) -> None:
     assert [record.id for record in read] == [store.send_id(4), store.send_id(6)]
 
 
+async def test_what_is_gathered_is_one_change_and_keeps_its_place(opener: Opener) -> None:
+    """A checkpoint between two gatherings has what the first one made, and not what the second one makes."""
+    store = await opener.open()
+    items: list[bytes] = []
+    told: list[str] = []
+
+    def make() -> Change:
+        taken = b"".join(items)
+        items.clear()
+        return Change(ledger_items=taken, size=2, on_commit=[lambda: told.append(f"stored {taken!r}")])
+
+    store.gather(make)
+    items += [b"a" * 16, b"b" * 16]
+    stored = store.submit(Change(ledger_pages=[(0, b"page")]))
+    assert items == [], "made before what is put after it"
+    store.gather(make, can_wait=True)
+    items.append(b"c" * 16)
+    await stored
+    await store.submit(Change())
+    assert told == [f"stored {b'a' * 16 + b'b' * 16!r}", f"stored {b'c' * 16!r}"]
+    found = (await opener.open()).recovered
+    assert (found.ledger_pages, found.ledger_items) == ([(0, b"page")], b"c" * 16)
+
+
+async def test_what_is_gathered_by_a_store_that_has_failed_is_told_so(opener: Opener) -> None:
+    store = await opener.open()
+    await store.close()
+    if isinstance(store, MemoryStore):
+        store.fail()
+    told: list[StoreError] = []
+    store.gather(lambda: Change(on_failure=[told.append]))
+    assert told == []
+    await asyncio.sleep(0)
+    assert len(told) == 1
+
+
 async def test_an_empty_store_starts_at_one(opener: Opener) -> None:
     store = await opener.open()
     assert store.recovered.next_seq == 1

@@ -34,7 +34,6 @@ from gateway.store.books import Books
 from gateway.store.lanes import Lanes
 from gateway.store.protocol import OpenStore, Place
 
-
 _contact_of: Final[Callable[[InboundRecord], str]] = attrgetter("lane")
 """Whose messages keep their order: the contact's, or the group's; a body of several goes by its first."""
 

@@ -106,7 +106,7 @@ class StoredKey(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Change(msgspec.Struct):
-    """Everything one decision changes on disk: stored whole or not at all."""
+    """Everything one decision changes on disk, or some that came together: stored whole or not at all."""
 
     inbound: list[InboundRecord] = []
     fingerprints: bytes = b""
@@ -135,6 +135,8 @@ class Change(msgspec.Struct):
     """Run on the loop once the change is on disk, before anything that waits for it, in order of submission."""
     on_failure: list[Callable[[StoreError], None]] = []
     """Run on the loop when it can't be stored, with the reason: these, or those of `on_commit`."""
+    size: int = 1
+    """Of how many events it is."""
 
 
 class SendStatus(msgspec.Struct, frozen=True):
@@ -240,6 +242,13 @@ class Store(Protocol):
         """Queue `change` for the next group commit, which its own callbacks tell of.
 
         `can_wait`: nobody is kept waiting by a few ms, in which it may share the commit of something else.
+        """
+
+    def gather(self, make: Callable[[], Change], *, can_wait: bool = False) -> None:
+        """As `put`, of the change that `make` gives when what came in this turn of the loop is taken together.
+
+        `make` is called once, at once or later, but before anything that is put after this is taken. So whoever has many
+        small changes, one after the other, makes one of them.
         """
 
     def submit(self, change: Change) -> asyncio.Future[None]:

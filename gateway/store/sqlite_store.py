@@ -87,6 +87,8 @@ class SqliteStore:
         self.waiting_changes = 0
         self._gathered: list[Change] = []
         """Put since the thread was given work, which it is soon or at the end of the timer."""
+        self._makers: list[Callable[[], Change]] = []
+        """Of changes that are gathered, and come after those."""
         self._is_handed_soon = False
         self._timer: asyncio.TimerHandle | None = None
         self._waiting_since_ns = 0
@@ -126,10 +128,28 @@ class SqliteStore:
         if self._failure is not None or self._is_closed:
             self._loop.call_soon(_tell_failure, change, self._failure or StoreError("the store is closed"))
             return
+        if self._makers:
+            self._make()
+        self._gathered.append(change)
+        self._expect_hand_over(can_wait)
+
+    def gather(self, make: Callable[[], Change], *, can_wait: bool = False) -> None:
+        if self._failure is not None or self._is_closed:
+            self.put(make())
+            return
+        self._makers.append(make)
+        self._expect_hand_over(can_wait)
+
+    def _make(self) -> None:
+        """Make the changes that are gathered: what is put after this comes after them."""
+        makers, self._makers = self._makers, []
+        self._gathered += [make() for make in makers]
+
+    def _expect_hand_over(self, can_wait: bool) -> None:
+        """One more is put."""
         if not self.waiting_changes:
             self._waiting_since_ns = self._clock.now_ns()
         self.waiting_changes += 1
-        self._gathered.append(change)
         if len(self._gathered) >= BATCH_MAX:
             self._hand_over()
         elif can_wait and not self._is_handed_soon:
@@ -145,6 +165,8 @@ class SqliteStore:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._makers:
+            self._make()
         if self._gathered:
             gathered, self._gathered = self._gathered, []
             if self._failure is not None:
@@ -306,7 +328,7 @@ class SqliteStore:
         self._end(error, changes, reads)
 
     def _tell_changes(self, changes: list[Change]) -> None:
-        self.changes += len(changes)
+        self.changes += sum(change.size for change in changes)
         done = 0
         try:
             for change in changes:

@@ -53,10 +53,11 @@ CHECK_IN_S: Final = 0.5
 class Write:
     """Changes that were put together, and what they do."""
 
-    __slots__ = ("changes", "encoded", "touches_parked")
+    __slots__ = ("changes", "encoded", "size", "touches_parked")
 
     def __init__(self, changes: list[Change]) -> None:
         self.changes = changes
+        self.size = sum(change.size for change in changes)
         # As they are now: the records in them go on living.
         entry = merge(changes)
         self.encoded = encode(entry)
@@ -122,7 +123,7 @@ class StoreThread:
         if self._writer is not None and isinstance(job, Write):
             self._submitted.append(job)
             self._writer.submit(
-                job.encoded, len(job.changes), self._clock.wall_ms(), holds=job.touches_parked
+                job.encoded, job.size, self._clock.wall_ms(), holds=job.touches_parked
             )
         else:
             self._put_job(job)
