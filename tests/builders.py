@@ -459,7 +459,11 @@ class MemoryStore:
         return self._used_bytes if self.fixed_used_bytes is None else self.fixed_used_bytes
 
     def oldest_wait_ms(self) -> float:
-        return (self._clock.now_ns() - self._submitted_ns) / NS_PER_MS if self._submitted or self._makers else 0.0
+        return (
+            (self._clock.now_ns() - self._submitted_ns) / NS_PER_MS
+            if self._submitted or self._makers
+            else 0.0
+        )
 
     async def close(self) -> None:
         self.commit()

@@ -14,7 +14,8 @@ import pytest
 PACKAGE: Final = Path(__file__).parents[1] / "gateway"
 
 LEVELS: Final = (
-    {"_fast", "clock", "errors", "events"},
+    {"_fast"},
+    {"clock", "errors", "events"},
     {"config", "dialects"},
     {"budget", "overload", "store", "http"},
     {"inbound", "outbound", "node", "ops"},

@@ -352,21 +352,23 @@ async def test_a_receipt_that_was_refused_is_told_once_when_it_is_taken() -> Non
     assert len(rig.told) == 1
 
 
+@pytest.mark.parametrize("is_usual", [True, False])
 async def test_what_could_not_be_taken_is_no_duplicate_when_it_comes_again(
+    is_usual: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A part that fails while the change is made: nothing of it is remembered, so the node's next try is whole."""
     rig = Rig()
-    body = onprem_body([message()])
+    body = onprem_body([message()], errors=[] if is_usual else [{"code": 1}])
 
     def broken(*_: object) -> bytes:
         raise RuntimeError
 
     with monkeypatch.context() as patched:
-        patched.setattr(rig.receipts, "note", broken)
+        patched.setattr(rig.clock, "wall_ms", broken)
         with pytest.raises(RuntimeError):
             rig.receiver.take(body, lambda _: None)
     assert rig.receiver.pending == 0
     assert await rig.receive(body) == 200
-    assert rig.messages.total() == 1
+    assert (rig.messages.total(), rig.receiver.duplicates[Kind.MESSAGE]) == (1, 0)
     rig.assert_books_balance()

@@ -51,6 +51,11 @@ def receipt_class(event: Event) -> ReceiptClass | None:
     return _class_of(event.kind, is_group=event.is_group) if event.cls is InboundClass.RECEIPT else None
 
 
+def _bits(kind: Kind) -> int:
+    """Of `Gatekeeper.plain_kinds`: in groups and in single chats."""
+    return 0b11 << 2 * kind
+
+
 def _class_of(kind: Kind, *, is_group: bool) -> ReceiptClass:
     if kind is Kind.SENT:
         return ReceiptClass.SENT
@@ -88,12 +93,32 @@ class Gatekeeper:
         self._is_off = is_off
         self._mark_of = mark_of
         self._lost = SeenSet(LOST_MAX)
+        self._plain_for: frozenset[ReceiptClass] | None = None
+        self._plain = 0
         self.dropped: dict[tuple[ReceiptClass | None, Reason], int] = {}
         """Events not forwarded for themselves; class None: a failure or an unknown status."""
         self.would_have: dict[str, int] = dict.fromkeys(
             ("batch", "fold", "digest", "shed", "refuse", "age"), 0
         )
         """What limiters in a dry run would have done, in receipts."""
+
+    def plain_kinds(self) -> int:
+        """Of which events nothing has to be asked but the mask of their message: bit 2 x kind, and the next one for groups."""
+        forwarded = self.ladder.forwarded
+        if forwarded is not self._plain_for:
+            self._plain_for, self._plain = forwarded, self._find_plain(forwarded)
+        return self._plain
+
+    def _find_plain(self, forwarded: frozenset[ReceiptClass]) -> int:
+        plain = _bits(Kind.MESSAGE)
+        if self._is_off:
+            return plain
+        plain |= _bits(Kind.FAILED)
+        for kind in (Kind.SENT, Kind.DELIVERED, Kind.READ):
+            for is_group in (False, True):
+                if _class_of(kind, is_group=is_group) in forwarded:
+                    plain |= 1 << 2 * kind + is_group
+        return plain
 
     def reason_to_drop(self, event: Event, *, counts_dry: bool = True) -> Reason | None:
         """Why an event does not go on, None when it does. `counts_dry`: count what a dry run would have done to it."""

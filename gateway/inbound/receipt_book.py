@@ -80,9 +80,13 @@ class ReceiptBook:
                 self.ledger.record(mark, event.kind, at_s)
                 items.append(pack_record(mark, event.kind, at_s))
         if items:
-            self._items_logged += len(items)
-            self._last_ms = wall_ms
+            self.noted(len(items), wall_ms)
         return b"".join(items)
+
+    def noted(self, count: int, wall_ms: int) -> None:
+        """So many receipts were entered in the ledger, and their items are on the way to its log."""
+        self._items_logged += count
+        self._last_ms = wall_ms
 
     def want(self, message_id: str, mask: ReceiptMask) -> bytes:
         """Enter which receipts of a message are wanted, and return the log item."""

@@ -1,5 +1,8 @@
 """A webhook from the node: decode, drop duplicates, charge, store, and only then answer 200.
 
+What is usual is done in one native step (`_fast/intake.pyx`), many webhooks at once; here is what that leaves over, and
+what both do: the same, event for event.
+
 The answer depends on our disk alone, never on the backend. What can't be stored is refused with 503, and the node
 keeps it: receipts first, when the ladder says so or at `RECEIPTS_FULL` of the store's bound, everything at the bound;
 the same where it is the disk that gets full (`store/room.py`).
@@ -10,8 +13,9 @@ What is refused has cost the number its events all the same, once, however often
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, cast
 
+from gateway._fast.intake import Batch, Intake
 from gateway._fast.seen import SeenSet, fingerprint
 from gateway.clock import NS_PER_MS, Clock
 from gateway.dialects.webhook import Event, decode, split
@@ -47,6 +51,19 @@ class Reception:
 
 
 _OK: Final = Reception(200)
+
+_USUAL: Final = {
+    Kind.MESSAGE: InboundClass.MESSAGE,
+    Kind.SENT: InboundClass.RECEIPT,
+    Kind.DELIVERED: InboundClass.RECEIPT,
+    Kind.READ: InboundClass.RECEIPT,
+    Kind.FAILED: InboundClass.FAILURE,
+}
+_FORMS: Final = tuple((cls, pack_counts([kind]), TPS_KIND.get(kind)) for kind, cls in _USUAL.items())
+"""Of a record of each usual kind: its class, its counts, and what it is charged as."""
+
+_LOG_ITEM_BYTES: Final = 16
+"""Of a receipt in the log of the ledger."""
 
 Answer = Callable[[Reception], object]
 
@@ -94,11 +111,28 @@ class Receiver:
         """For the disk, in ms."""
         self.free_bytes: Callable[[], int] = lambda: LOW_BYTES
         """What the disk has left for the store."""
-        self.on_webhook: Callable[[], None] = lambda: None
-        """Called for each."""
-        self.pending = 0
-        """Webhooks waiting for the disk."""
-        self.webhooks = 0
+        self._intake = Intake(
+            take_unusual=self._take,
+            plain_kinds=self._plain_kinds,
+            gather=store.gather,
+            make_change=self._joint_change,
+            next_seq=store.next_seq,
+            clock=clock,
+            charge=charge,
+            tell=tell,
+            make_record=InboundRecord,
+            note_stored=self._note_batch,
+            ok=_OK,
+            forms=_FORMS,
+            backlogs=[backlogs[cls] for cls in InboundClass],
+            seen=seen,
+            ledger=receipts.ledger,
+            secret=secret,
+            pending_max=PENDING_MAX,
+        )
+        self.take: Callable[[bytes, Answer], None] = self._intake.take
+        """Take one webhook body: `take(body, answer)`. `answer` is called once: at once, or when what came is on disk. Never
+        raises on bad input."""
         self.not_json = 0
         self.unrecognised = 0
         self.duplicates = dict.fromkeys(Kind, 0)
@@ -110,11 +144,62 @@ class Receiver:
         self.take(body, lambda reception: None if answered.done() else answered.set_result(reception))
         return await answered
 
-    def take(self, body: bytes, answer: Answer) -> None:
-        """Take one webhook body. `answer` is called once: at once, or when what came is on disk. Never raises on bad input."""
-        now_ns = self._clock.now_ns()
-        self.webhooks += 1
-        self.on_webhook()
+    @property
+    def webhooks(self) -> int:
+        return self._intake.webhooks
+
+    @property
+    def pending(self) -> int:
+        """Webhooks waiting for the disk."""
+        return self._intake.pending
+
+    @property
+    def on_webhook(self) -> Callable[[], None]:
+        """Called for each, or once for those that come in one turn of the loop."""
+        return cast("Callable[[], None]", self._intake.on_webhook)
+
+    @on_webhook.setter
+    def on_webhook(self, call: Callable[[], None]) -> None:
+        self._intake.on_webhook = call
+
+    # -- the usual ones, in batches
+
+    def _plain_kinds(self) -> int:
+        """Which events need no decision now, as `Gatekeeper.plain_kinds`; 0: none."""
+        used, free = self._store.used_bytes(), self.free_bytes()
+        is_nearly_full = used >= self._store_max_bytes * RECEIPTS_FULL or free < LOW_BYTES
+        if is_nearly_full or self._gatekeeper.ladder.would_refuse or self._charged:
+            return 0
+        return self._gatekeeper.plain_kinds()
+
+    def _joint_change(self, batch: Batch) -> Change:
+        """What a batch changes on disk."""
+        receipts = len(batch.ledger_items) // _LOG_ITEM_BYTES
+        if receipts:
+            self._receipts.noted(receipts, batch.records[-1].received_ms)
+
+        def on_failure(error: StoreError) -> None:
+            batch.failed(Reception(503, str(error)))
+
+        return Change(
+            inbound=batch.records,
+            fingerprints=bytes(batch.fingerprints),
+            books=accepted_entries(_present(batch)),
+            ledger_items=bytes(batch.ledger_items),
+            on_commit=[batch.stored],
+            on_failure=[on_failure],
+            size=len(batch.records),
+        )
+
+    def _note_batch(self, batch: Batch) -> None:
+        """A batch is on disk, and is pushed into the queues after this."""
+        self._books.apply(accepted_entries(_present(batch)))
+        self.waits.note((self._clock.now_ns() - batch.latest_ns) / NS_PER_MS)
+
+    # -- and each of the others
+
+    def _take(self, body: bytes, answer: Answer, now_ns: int) -> None:
+        """Take one webhook that came at `now_ns`, whatever it is."""
         try:
             webhook = decode(body)
         except NotJsonError as error:
@@ -137,7 +222,7 @@ class Receiver:
         for mark in marks:
             self._seen.add(mark)
         self._charge_and_tell(fresh, now_ns)
-        self.pending += 1
+        self._intake.pending += 1
         # With nothing fresh this is a barrier: the first copy may still be on its way to the disk,
         # and a 200 for the second one promises the first.
         self._store.put(change)
@@ -230,13 +315,13 @@ class Receiver:
             self._gatekeeper.count(drop.event, drop.reason)
         for record in arrival.records:
             self._backlogs[record.cls].push(record)
-        self.pending -= 1
+        self._intake.pending -= 1
         self.waits.note((self._clock.now_ns() - arrival.now_ns) / NS_PER_MS)
         arrival.answer(_OK)
 
     def note_failed(self, arrival: "Arrival", error: StoreError) -> None:
         """What came can't be stored: the node keeps it."""
-        self.pending -= 1
+        self._intake.pending -= 1
         arrival.answer(Reception(503, str(error)))
 
     def _admit(self, fresh: list[Event]) -> tuple[list[Event], list[Drop]]:
@@ -264,6 +349,10 @@ class Receiver:
             kind = TPS_KIND.get(event.kind)
             if kind is not None and kind is not TpsKind.RECEIVE:
                 self._tell(kind, event.message_id, event.participant, now_ns)
+
+
+def _present(batch: Batch) -> list[tuple[Kind, int]]:
+    return [(kind, count) for kind, count in zip(_USUAL, batch.kinds, strict=True) if count]
 
 
 class Arrival:

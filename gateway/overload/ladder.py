@@ -144,6 +144,8 @@ class Ladder:
         """When the pressure was last too high to leave the rung, or the rung was entered."""
         self._treatments: tuple[Treatment, ...] = ()
         self._would: tuple[Treatment, ...] = ()
+        self.forwarded: frozenset[ReceiptClass] = frozenset()
+        """Classes to which nothing is done, and would not be if nothing ran dry. A new set whenever that may have changed."""
         self._enter(Rung.FORWARD)
 
     def update(self, pressure: float, now_ns: int) -> bool:
@@ -201,6 +203,9 @@ class Ladder:
             max(self._policies.least(cls), self._done(cls, self._pressed(cls))) for cls in ReceiptClass
         )
         self._would = tuple(max(self._policies.least(cls), self._pressed(cls)) for cls in ReceiptClass)
+        self.forwarded = frozenset(
+            cls for cls in ReceiptClass if max(self._treatments[cls], self._would[cls]) is Treatment.FORWARD
+        )
 
     def _pressed(self, cls: ReceiptClass) -> Treatment:
         """What pressure alone does to a class."""

@@ -122,9 +122,7 @@ class StoreThread:
         """Give it something to do, after all that was put before."""
         if self._writer is not None and isinstance(job, Write):
             self._submitted.append(job)
-            self._writer.submit(
-                job.encoded, job.size, self._clock.wall_ms(), holds=job.touches_parked
-            )
+            self._writer.submit(job.encoded, job.size, self._clock.wall_ms(), holds=job.touches_parked)
         else:
             self._put_job(job)
 

@@ -1,0 +1,45 @@
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from .ledger cimport ReceiptLedger
+from .seen cimport SeenSet
+from .usual_webhook cimport Usual
+
+
+cdef class Intake:
+    cdef readonly int64_t webhooks
+    cdef public int64_t pending
+    cdef public object on_webhook
+
+    cdef object _take_unusual
+    cdef object _plain_kinds
+    cdef object _gather
+    cdef object _make_change
+    cdef object _next_seq
+    cdef object _clock
+    cdef object _charge
+    cdef object _tell
+    cdef object _make_record
+    cdef object _note_stored
+    cdef object _ok
+    cdef tuple _forms
+    cdef list _backlogs
+    cdef SeenSet _seen
+    cdef ReceiptLedger _ledger
+    cdef bytes _secret
+    cdef int64_t _pending_max
+    cdef Batch _open
+    cdef uint32_t _plain  # while a batch is open: a bit for each kind, and one for each kind in groups
+
+    cdef bint take_usual(self, bytes body, object answer, object now_ns) except -1
+    cdef Batch _begin(self)
+    cdef int _enter(self, Batch batch, uint64_t message, int kind, int64_t wall_ms) except -1
+
+
+cdef class Batch:
+    cdef readonly list records
+    cdef readonly list answers
+    cdef readonly list kinds  # events of each kind
+    cdef readonly bytearray fingerprints
+    cdef readonly bytearray ledger_items
+    cdef readonly object latest_ns  # when the last of them came
+    cdef Intake _intake

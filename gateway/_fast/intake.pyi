@@ -1,0 +1,85 @@
+"""The usual webhook on its way in, in one step, and many of them in one change."""
+
+from collections.abc import Callable
+from typing import Any, Self, final
+
+from gateway._fast.backlog import HotBacklog
+from gateway._fast.ledger import ReceiptLedger
+from gateway._fast.seen import SeenSet
+
+@final
+class Intake:
+    """Where webhooks come in. All calls on the loop."""
+
+    pending: int
+    """Webhooks waiting for the disk; whoever takes unusual ones counts them here too."""
+    on_webhook: Any
+    """Called for each unusual one, and once for the usual ones of a batch; None: nobody is."""
+
+    def __new__(
+        cls,
+        *,
+        take_unusual: Callable[[bytes, Any, int], object],
+        plain_kinds: Callable[[], int],
+        gather: Callable[[Callable[[], Any]], object],
+        make_change: Callable[[Batch], Any],
+        next_seq: Callable[[], int],
+        clock: Any,
+        charge: Callable[[Any, int, int], object],
+        tell: Callable[[Any, str, str, int], object],
+        make_record: Callable[..., Any],
+        note_stored: Callable[[Batch], object],
+        ok: Any,
+        forms: tuple[tuple[Any, bytes, Any], ...],
+        backlogs: list[HotBacklog[Any]],
+        seen: SeenSet,
+        ledger: ReceiptLedger,
+        secret: bytes,
+        pending_max: int,
+    ) -> Self:
+        """`take_unusual(body, answer, now_ns)` takes what is not usual, and everything beyond `pending_max`.
+
+        `plain_kinds()`, asked once for each batch: a bit for each usual event of which nothing has to be decided, at
+        2 x kind, or one higher in groups. `gather` is `Store.gather`, `make_change(batch)` makes a batch's change, and
+        `note_stored(batch)` is told before its records go into the queues and its answers out.
+        `make_record(seq, class, lane, body, counts, received_ms)` makes a record; `forms` has class, counts and budget kind
+        (None: it costs nothing) for each of the five usual kinds, and `backlogs` the queue of each of the three classes.
+        `ok` is what is answered. `seen`, `ledger` and `secret` (16 bytes, else ValueError) are those of the receiver.
+        """
+
+    @property
+    def webhooks(self) -> int:
+        """All that came."""
+
+    def take(self, body: bytes, answer: Callable[[Any], object]) -> None:
+        """Take one webhook body. `answer` is called once, with `ok` when what came is on disk."""
+
+@final
+class Batch:
+    """Usual webhooks that came in one turn of the loop."""
+
+    @property
+    def records(self) -> list[Any]: ...
+    @property
+    def answers(self) -> list[Callable[[Any], object]]: ...
+    @property
+    def kinds(self) -> list[int]:
+        """Events of each usual kind: messages, sent, delivered, read, failed."""
+
+    @property
+    def fingerprints(self) -> bytearray:
+        """Little-endian u64 each."""
+
+    @property
+    def ledger_items(self) -> bytearray:
+        """As `ReceiptLedger.apply_log` reads them."""
+
+    @property
+    def latest_ns(self) -> int:
+        """When the last of them came."""
+
+    def stored(self) -> None:
+        """They are on disk: into the queues, and answer."""
+
+    def failed(self, refusal: object) -> None:
+        """They can't be stored: answer with `refusal`."""

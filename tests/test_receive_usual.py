@@ -1,0 +1,161 @@
+"""The native step for usual webhooks does what the complete path does, event for event, whatever comes in whatever state."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from builders import CONTACT, GROUP, cloud_body, message, onprem_body, status
+from hypothesis import given
+from hypothesis import strategies as st
+from receive_rig import STORE_MAX, Rig
+
+from gateway.config import ReceiptPolicy
+from gateway.dialects.webhook import Webhook, decode
+from gateway.errors import StoreError
+from gateway.events import ReceiptMask
+from gateway.inbound import receive
+from gateway.inbound.receive import Reception
+from gateway.overload.ladder import Policies
+
+IDS = ["gBGG1", "gBGG2", "gBGG3"]
+NAMES = ["sent", "delivered", "read", "played", "failed", "deleted"]
+
+messages = st.builds(message, st.sampled_from(IDS), st.sampled_from([CONTACT, "15550100222"]))
+messages |= st.just(message("gBGG4", group_id=GROUP)) | st.just(message(None))
+statuses = st.builds(
+    status, st.sampled_from(IDS), st.sampled_from(NAMES), st.sampled_from([CONTACT, "15550100222"])
+)
+statuses |= statuses.map(
+    lambda one: {**one, "recipient_participant_id": "15550100333", "recipient_type": "group"}
+)
+events = st.tuples(st.lists(messages, max_size=2), st.lists(statuses, max_size=2)) | st.one_of(
+    messages.map(lambda one: ([one], [])), statuses.map(lambda one: ([], [one]))
+)
+bodies = (
+    events.map(lambda both: onprem_body(*both))
+    | events.map(lambda both: cloud_body({"messages": both[0]} if both[0] else {"statuses": both[1]}))
+    | st.sampled_from(
+        [b"{}", b"[1]", b"no json", onprem_body([message()], contacts=[{"profile": {"name": "é"}}])]
+    )
+)
+steps = st.one_of(
+    *[st.tuples(st.just("webhook"), bodies)] * 6,
+    st.tuples(st.just("commit"), st.none()),
+    st.tuples(st.just("advance"), st.integers(0, 3 * 10**9)),
+    st.tuples(st.just("pressure"), st.sampled_from([0.0, 0.1, 0.2, 0.4, 0.6, 0.9, 0.96, 1.0])),
+    st.tuples(st.just("mask"), st.tuples(st.sampled_from(IDS), st.sampled_from(ReceiptMask))),
+    st.tuples(st.just("used"), st.sampled_from([4096, int(STORE_MAX * 0.96), STORE_MAX])),
+    st.tuples(st.just("fail"), st.none()),
+)
+policies: st.SearchStrategy[ReceiptPolicy] = st.sampled_from(["forward", "forward", "batch", "fold", "drop"])
+
+
+class Side:
+    """A receiver, and what it has answered."""
+
+    def __init__(self, policy: Policies, *, is_native: bool) -> None:
+        self.rig = rig = Rig(holds_commits=True, seen_max=16, policies=policy)
+        self.answers: list[list[tuple[int, str]]] = []
+        if not is_native:
+            rig.receiver.take = lambda body, answer: rig.receiver._take(body, answer, rig.clock.now_ns())
+
+    def do(self, what: str, argument: Any) -> None:
+        rig = self.rig
+        if what == "webhook":
+            answered: list[tuple[int, str]] = []
+            self.answers.append(answered)
+            rig.receiver.take(argument, lambda got: answered.append((got.status, got.reason)))
+            return
+        rig.store._make()  # the turn of the loop is over
+        if what == "commit":
+            rig.store.commit()
+        elif what == "advance":
+            rig.clock.advance_ns(argument)
+        elif what == "pressure":
+            rig.ladder.update(argument, rig.clock.now_ns())
+        elif what == "mask":
+            rig.receipts.want(*argument)
+        elif what == "used":
+            rig.store.fixed_used_bytes = argument
+        else:
+            rig.store.fail(StoreError("the disk is gone"))
+
+    def found(self) -> tuple[Any, ...]:
+        """All that can be seen of it from outside."""
+        rig, receiver, disk = self.rig, self.rig.receiver, self.rig.store.disk
+        queues = [
+            (queue.total(), queue.waiting(), queue.memory_bytes) for queue in (rig.messages, rig.events)
+        ]
+        counts = (
+            receiver.pending,
+            receiver.duplicates,
+            receiver.refused,
+            receiver.not_json,
+            receiver.unrecognised,
+        )
+        stored = (disk.inbound, disk.seen, +disk.books, disk.ledger_items)
+        ledger = [rig.receipts.look(of, rig.clock.wall_ms()) for of in IDS]
+        dropped = (rig.gatekeeper.dropped, rig.gatekeeper.would_have)
+        accepted = (rig.books.accepted, rig.books.outcomes)
+        return self.answers, rig.charged, rig.told, counts, stored, queues, ledger, dropped, accepted
+
+
+@given(
+    sequence=st.lists(steps, max_size=30),
+    sent=policies,
+    delivered=policies,
+    read=policies,
+    group=policies,
+)
+async def test_both_ways_lead_to_the_same(
+    sequence: Sequence[tuple[str, Any]],
+    sent: ReceiptPolicy,
+    delivered: ReceiptPolicy,
+    read: ReceiptPolicy,
+    group: ReceiptPolicy,
+) -> None:
+    policy = Policies(sent=sent, delivered=delivered, read=read, group=group)
+    native, complete = Side(policy, is_native=True), Side(policy, is_native=False)
+    for step in [*sequence, ("commit", None)]:
+        native.do(*step)
+        complete.do(*step)
+        if step[0] != "webhook":
+            assert native.found() == complete.found()
+
+
+async def test_what_is_usual_takes_the_native_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    unusual: list[bytes] = []
+
+    def noted(body: bytes) -> Webhook:
+        unusual.append(body)
+        return decode(body)
+
+    monkeypatch.setattr(receive, "decode", noted)
+    usual = [
+        onprem_body([message("gBGG1")]),
+        *(onprem_body(statuses=[status("gBGG2", name)]) for name in NAMES[:5]),
+    ]
+    for body in usual:
+        assert await rig.receive(body) == 200
+    assert unusual == []
+    assert await rig.receive(usual[0]) == 200
+    assert await rig.receive(onprem_body([message("gBGG5"), message("gBGG6")])) == 200
+    assert len(unusual) == 2
+    rig.receipts.want("gBGG2", ReceiptMask.READ)
+    assert await rig.receive(onprem_body(statuses=[status("gBGG2", "read", "15550100222")])) == 200
+    assert len(unusual) == 3, "its message has a mask"
+    rig.assert_books_balance()
+
+
+async def test_webhooks_of_one_turn_are_one_change() -> None:
+    rig = Rig(holds_commits=True)
+    got: list[Reception] = []
+    for number in range(7):
+        rig.receiver.take(onprem_body([message(f"gBGG{number}")]), got.append)
+    rig.store._make()
+    assert [change.size for change in rig.store._submitted] == [7]
+    assert (rig.receiver.pending, got) == (7, [])
+    rig.store.commit()
+    assert (rig.receiver.pending, [reception.status for reception in got]) == (0, [200] * 7)
+    assert [rig.messages.take() is not None for _ in range(8)] == [True] * 7 + [False]
