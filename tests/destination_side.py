@@ -8,12 +8,12 @@ from typing import Any
 from builders import AskedBackend, MemoryStore, inbound, inbound_backlog
 from virtual_time import virtual_loop
 
+from gateway._fast.breaker import Breaker
+from gateway._fast.limit import ConcurrencyLimit
 from gateway.events import InboundRecord
-from gateway.inbound.breaker import Breaker
 from gateway.inbound.destination import BackendAnswer
 from gateway.inbound.forward import Forwarder
 from gateway.inbound.gate import Gate
-from gateway.inbound.limit import ConcurrencyLimit
 from gateway.inbound.picks import Singles
 from gateway.inbound.rate import BackendRate
 from gateway.overload.waits import LeastWait

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway._fast.breaker import FAILURES_TO_OPEN, Breaker
 from gateway.clock import NS_PER_MS
-from gateway.inbound.breaker import FAILURES_TO_OPEN, Breaker
 
 MIN_MS, MAX_MS = 100, 2_000
 

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 import pytest
 from builders import AskedBackend, MemoryStore, inbound, inbound_backlog, send
 
+from gateway._fast.breaker import FAILURES_TO_OPEN, Breaker
+from gateway._fast.limit import ConcurrencyLimit, Passage
 from gateway.clock import NS_PER_MS, Clock, FakeClock, SystemClock
 from gateway.errors import StoreError
 from gateway.events import InboundRecord, Kind, Outcome, SendClass
-from gateway.inbound.breaker import FAILURES_TO_OPEN, Breaker
 from gateway.inbound.compose import Parcel
 from gateway.inbound.destination import BackendAnswer
 from gateway.inbound.forward import ANSWER_KEPT_BYTES, Forwarder
 from gateway.inbound.gate import Gate
-from gateway.inbound.limit import ConcurrencyLimit
 from gateway.inbound.picks import Pick, Singles
 from gateway.inbound.verdict import Verdict
 from gateway.overload.waits import LeastWait
@@ -184,14 +184,14 @@ async def test_a_dead_backend_gets_one_probe_at_a_time() -> None:
     await rig.accept(*records(8))
     backend = rig.backend
     under_way_when_open: list[int] = []
-    enter = rig.forwarder.gate.breaker.enter
+    enter = rig.forwarder.gate.enter
 
-    def entered(now_ns: int) -> bool:
+    def entered(now_ns: int, *, is_retry: bool) -> Passage:
         if rig.forwarder.gate.breaker.state == "open":
             under_way_when_open.append(backend.under_way)
-        return enter(now_ns)
+        return enter(now_ns, is_retry=is_retry)
 
-    rig.forwarder.gate.breaker.enter = entered  # type: ignore[method-assign]
+    rig.forwarder.gate.enter = entered  # type: ignore[method-assign]
     await rig.run_until_empty()
     # Four went before the third failure was known; of the probes four fail, and the fifth does not.
     assert under_way_when_open == [0, 0, 0, 0, 0]

@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual_time import run_virtual, virtual_loop
 
+from gateway._fast.breaker import FAILURES_TO_OPEN, Breaker
 from gateway._fast.bucket import NEVER_NS
+from gateway._fast.gate import SUSPECTS
+from gateway._fast.limit import START, ConcurrencyLimit, Passage
 from gateway.clock import NS_PER_MS, NS_PER_S, FakeClock
-from gateway.inbound.breaker import FAILURES_TO_OPEN, Breaker
-from gateway.inbound.gate import SUSPECTS, Gate, Passage
-from gateway.inbound.limit import START, ConcurrencyLimit, Sign
+from gateway.inbound.gate import Gate
+from gateway.inbound.limit import Sign
 from gateway.inbound.rate import SAVED_NS, WINDOW_NS, BackendRate
 from gateway.inbound.stamps import rfc3339, stamps
 from gateway.inbound.turnstile import Turnstile
@@ -249,6 +251,31 @@ async def test_those_who_wait_go_one_by_one_and_only_while_there_is_room() -> No
     assert went == [0, 1, 2]
     g.succeed(passages.pop(), 0)
     await asyncio.gather(*tasks)
+
+
+async def test_the_turnstile_is_asked_only_while_someone_waits() -> None:
+    g = gate(1)
+    looks: list[int] = []
+    look = g._turnstile.look
+
+    def looked() -> None:
+        looks.append(len(g._turnstile))
+        look()
+
+    g._turnstile.look = looked  # type: ignore[method-assign]
+    g.succeed(g.enter(0, is_retry=False), 0)
+    assert looks == []
+    passage = g.enter(0, is_retry=False)
+    waits = asyncio.create_task(g.wait())
+    await turns()
+    assert looks == [1]  # it has come
+    g.succeed(passage, 0)
+    await waits
+    await turns()
+    assert looks == [1, 1, 0]  # the place it waited for; and after it the timer
+    for _ in range(3):
+        g.succeed(g.enter(0, is_retry=False), 0)
+    assert looks == [1, 1, 0, 0]  # nobody waits any more
 
 
 async def test_a_turn_that_is_cancelled_goes_to_the_next() -> None:

@@ -8,14 +8,14 @@ import pytest
 from builders import AskedBackend, MemoryStore, inbound, inbound_backlog
 from virtual_time import run_virtual, virtual_loop
 
+from gateway._fast.breaker import Breaker
+from gateway._fast.limit import ConcurrencyLimit
 from gateway.clock import NS_PER_S
 from gateway.events import InboundClass, InboundRecord, Kind, Outcome
-from gateway.inbound.breaker import Breaker
 from gateway.inbound.compose import Parcel
 from gateway.inbound.destination import BackendAnswer
 from gateway.inbound.forward import ANSWER_KEPT_BYTES, GONE, Forwarder
 from gateway.inbound.gate import Gate
-from gateway.inbound.limit import ConcurrencyLimit
 from gateway.inbound.picks import Singles
 from gateway.inbound.verdict import Verdict
 from gateway.overload.waits import LeastWait

@@ -8,21 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway._fast.limit import DECREASE, ROUND_SAMPLES, START, ConcurrencyLimit, Passage
 from gateway.clock import NS_PER_MS, NS_PER_S
-from gateway.inbound.limit import DECREASE, START, ConcurrencyLimit, Sign, Ticket, partition
-from gateway.inbound.slow_start import SAMPLES
+from gateway.inbound.limit import Sign, partition
 
 MS = NS_PER_MS
 LOWERED = int(START * DECREASE)
 
 
-def entered(limit: ConcurrencyLimit, count: int) -> list[Ticket]:
+def entered(limit: ConcurrencyLimit, count: int) -> list[Passage]:
     return [limit.enter(0) for _ in range(count)]
 
 
 def succeed_fully_used(limit: ConcurrencyLimit, successes: int) -> None:
     """So many successes of 50 ms, with all of the limit in use at each."""
-    under_way: list[Ticket] = []
+    under_way: list[Passage] = []
     now_ns = 0
     for _ in range(successes):
         while limit.has_room:
@@ -82,7 +82,7 @@ def test_the_doubling_ends_where_answers_take_longer_and_the_last_one_is_taken_b
     limit = ConcurrencyLimit(128)
     assert round_trips(limit, [50, 50]) == [8, 16]
     (after,) = round_trips(limit, [100])
-    assert 8 <= after <= (16 + 2 * SAMPLES) // 2
+    assert 8 <= after <= (16 + 2 * ROUND_SAMPLES) // 2
     assert round_trips(limit, [75] * 3) == [after + 1, after + 2, after + 3]
 
 
@@ -171,7 +171,7 @@ def test_it_stays_within_its_bounds_and_moves_as_it_says(
 ) -> None:
     """Up by one, down to 70 % (once to half), or back to where it was before that, whatever comes in whatever order."""
     limit = ConcurrencyLimit(highest)
-    under_way: list[Ticket] = []
+    under_way: list[Passage] = []
     now_ns = 0
     before_decrease = limit.limit
     halved = 0
@@ -237,7 +237,7 @@ def play(
     rng = random.Random(1)
     limit = ConcurrencyLimit(highest)
     now_s = 0.0
-    under_way: list[tuple[float, float, Ticket]] = []
+    under_way: list[tuple[float, float, Passage]] = []
     """(work left in seconds, entered, ticket)"""
     limits: list[int] = []
     for done in range(requests):

@@ -10,17 +10,17 @@ import pytest
 from builders import AskedBackend, MemoryStore, inbound_backlog
 from virtual_time import VirtualLoop, run_virtual, virtual_loop
 
+from gateway._fast.breaker import Breaker
+from gateway._fast.limit import ConcurrencyLimit
 from gateway.clock import NS_PER_MS
 from gateway.dialects.receipts import Tally
 from gateway.dialects.webhook import decode
 from gateway.events import InboundClass, InboundRecord, ReceiptMask, pack_counts
 from gateway.inbound.admit import Gatekeeper
-from gateway.inbound.breaker import Breaker
 from gateway.inbound.compose import Composer
 from gateway.inbound.destination import BackendAnswer
 from gateway.inbound.forward import Forwarder
 from gateway.inbound.gate import Gate
-from gateway.inbound.limit import ConcurrencyLimit
 from gateway.inbound.picks import STRAY_MAX, BatchBounds, Batches, Singles
 from gateway.overload.ladder import THRESHOLDS, Ladder, Policies, Rung
 from gateway.overload.waits import LeastWait

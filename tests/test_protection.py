@@ -6,10 +6,10 @@ from builders import inbound
 from destination_side import OK, WORK_S, Answer, Side, dead, records, well
 from virtual_time import run_virtual, virtual_loop
 
+from gateway._fast.limit import START
 from gateway.clock import NS_PER_MS, NS_PER_S
 from gateway.events import InboundClass, InboundRecord, Kind
 from gateway.inbound.destination import BackendAnswer
-from gateway.inbound.limit import START
 from gateway.inbound.rate import BackendRate
 
 

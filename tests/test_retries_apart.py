@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual_time import run_virtual, virtual_loop
 
+from gateway._fast.breaker import Breaker
+from gateway._fast.limit import START, ConcurrencyLimit, Passage
 from gateway.clock import NS_PER_MS, NS_PER_S, FakeClock
 from gateway.events import InboundRecord
-from gateway.inbound.breaker import Breaker
 from gateway.inbound.destination import BackendAnswer
-from gateway.inbound.gate import Gate, Passage
-from gateway.inbound.limit import START, ConcurrencyLimit
+from gateway.inbound.gate import Gate
+from gateway.inbound.limit import Sign
 from gateway.inbound.picks import NOTHING, Pick, Singles
 from gateway.overload.waits import LeastWait
 
@@ -74,10 +75,12 @@ class Watch:
         self.retries = 0
         self.retries_beyond_half = 0
         self._picks, self._gate = side.picks, side.gate
-        self._take, self._enter, self._leave = Singles.take, Gate.enter, Gate._leave
+        self._take, self._enter = Singles.take, Gate.enter
+        self._succeed, self._fail = Gate.succeed, Gate.fail
         side.picks.take = self.take  # type: ignore[method-assign]
         side.gate.enter = self.enter  # type: ignore[method-assign]
-        side.gate._leave = self.leave  # type: ignore[method-assign, assignment]
+        side.gate.succeed = self.succeed  # type: ignore[method-assign]
+        side.gate.fail = self.fail  # type: ignore[method-assign]
 
     def take(self) -> Pick:
         pick = self._take(self._picks)
@@ -85,14 +88,20 @@ class Watch:
         return pick
 
     def enter(self, now_ns: int, *, is_retry: bool) -> Passage:
-        half = max(1, self._gate._current_limit() // 2)
+        half = max(1, self._gate.limit.limit // 2)
         self.retries_beyond_half += is_retry and self.retries >= half
         self.retries += is_retry
         return self._enter(self._gate, now_ns, is_retry=is_retry)
 
-    def leave(self, passage: Passage, *rest: object) -> None:
+    def succeed(self, passage: Passage, now_ns: int) -> bool:
         self.retries -= passage.is_retry
-        self._leave(self._gate, passage, *rest)  # type: ignore[arg-type]
+        return self._succeed(self._gate, passage, now_ns)
+
+    def fail(
+        self, passage: Passage, now_ns: int, sign: int, retry_after_ms: int, *, shows_trouble: bool
+    ) -> bool:
+        self.retries -= passage.is_retry
+        return self._fail(self._gate, passage, now_ns, sign, retry_after_ms, shows_trouble=shows_trouble)
 
 
 @given(seed=st.integers(0, 2**32))
@@ -176,8 +185,11 @@ def test_a_retry_that_is_due_goes_when_a_success_makes_room_for_it() -> None:
             return OK
 
         side = Side(answer)
-        # One success more raises it to six, and three of those are for retries.
-        side.gate.limit.limit, side.gate.limit._successes = 5, 2
+        # A success while all four places are in use raises it to five; one more to six, and three of those are for retries.
+        passages = [side.gate.enter(started_ns, is_retry=False) for _ in range(START)]
+        for passage in passages:
+            side.gate.limit.leave(passage, started_ns, Sign.WELL if passage is passages[0] else Sign.NEITHER)
+        assert side.gate.limit.limit == 5
         await side.accept(records(3), has_failed=True)
         await asyncio.sleep(0)
         await side.accept(records(3, first=4))

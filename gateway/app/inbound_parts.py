@@ -5,20 +5,21 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Final
 
+from gateway._fast.breaker import Breaker
 from gateway._fast.ledger import ReceiptLedger
+from gateway._fast.limit import ConcurrencyLimit
 from gateway._fast.seen import SeenSet, fingerprint
 from gateway.clock import Clock
 from gateway.config import OFF, Settings
 from gateway.config.values import parse_signing_key
 from gateway.events import InboundClass, InboundRecord, TpsKind
 from gateway.inbound.admit import Gatekeeper
-from gateway.inbound.breaker import PROBE_MAX_MS, Breaker
 from gateway.inbound.compose import Composer
 from gateway.inbound.destination import Backend
 from gateway.inbound.early import EarlyReceipts
 from gateway.inbound.forward import UNDER_WAY_SHARE, Forwarder
 from gateway.inbound.gate import Gate
-from gateway.inbound.limit import ConcurrencyLimit, partition
+from gateway.inbound.limit import partition
 from gateway.inbound.monitor import Monitor
 from gateway.inbound.picks import BatchBounds, Batches, Picks, Singles
 from gateway.inbound.rate import BackendRate
@@ -33,6 +34,10 @@ from gateway.store.backlog import Backlog
 from gateway.store.books import Books
 from gateway.store.lanes import Lanes
 from gateway.store.protocol import OpenStore, Place
+
+PROBE_MAX_MS: Final = 5_000
+"""Longest wait between two probes of a destination: so late at most is a message once the backend is back,
+and one request in five seconds hurts nobody."""
 
 _contact_of: Final[Callable[[InboundRecord], str]] = attrgetter("lane")
 """Whose messages keep their order: the contact's, or the group's; a body of several goes by its first."""

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway._fast.histogram import LatencyHistogram
+from gateway._fast.limit import Passage
 from gateway.clock import NS_PER_MS, Clock
 from gateway.errors import StoreError
 from gateway.events import InboundClass, InboundRecord, Outcome
 from gateway.inbound.compose import Parcel
 from gateway.inbound.destination import Backend, BackendAnswer, ReplySink, Request
-from gateway.inbound.gate import Gate, Passage
+from gateway.inbound.gate import Gate
 from gateway.inbound.limit import Sign
 from gateway.inbound.picks import Pick, Picks
 from gateway.inbound.signature import Signer

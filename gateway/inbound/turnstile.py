@@ -21,6 +21,11 @@ class Turnstile:
     def __len__(self) -> int:
         return len(self._waiters)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether `look` has nothing to do: nobody waits, and none has just been let through."""
+        return self._timer is None and not self._waiters
+
     async def wait(self) -> None:
         """Wait until it is worth to look again: whoever comes back must ask whether the way is still free."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
