@@ -6,16 +6,20 @@ the order of a set, and what it prepares must be as large for 1 as for many.
 """
 
 import asyncio
+import random
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from gateway._fast.answer import whole_answer
+from gateway._fast.breaker import Breaker
 from gateway._fast.histogram import LatencyHistogram
 from gateway._fast.http_head import HOT, HeadScanner
 from gateway._fast.ledger import DELIVERED, ReceiptLedger
+from gateway._fast.limit import ConcurrencyLimit
 from gateway._fast.ring import EVERY_CLASS, PriorityRings
 from gateway._fast.seen import SeenSet, fingerprint_str
 from gateway._fast.usual_webhook import usual
@@ -24,6 +28,7 @@ from gateway.clock import FakeClock
 from gateway.dialects.receipts import Batch
 from gateway.dialects.webhook import decode
 from gateway.events import InboundClass, InboundRecord, Kind, TpsKind, pack_counts
+from gateway.inbound.gate import Gate
 from gateway.store.backlog import Backlog
 from gateway.store.protocol import Change
 from gateway.store.sqlite_file import SqliteFile
@@ -153,6 +158,21 @@ def answer_read(count: int) -> Run:
     return _loop(whole_answer, [answer] * count)
 
 
+def gated(count: int) -> Run:
+    """What a worker asks before a request, the request let through, and its end; three others are always under way."""
+    gate = Gate(Breaker(500, 5_000, random.Random(1)), ConcurrencyLimit(64), FakeClock())
+    under_way = deque(gate.enter(0, is_retry=False) for _ in range(3))
+
+    def step(now_ns: int) -> None:
+        assert gate.has_room_for_retry
+        assert gate.opens_at_ns(now_ns) <= now_ns
+        assert not gate.prefers_fresh
+        under_way.append(gate.enter(now_ns, is_retry=False))
+        gate.succeed(under_way.popleft(), now_ns)
+
+    return _loop(step, range(0, count * 1_000_000, 1_000_000))
+
+
 def queued(count: int) -> Run:
     """Pushed, taken and settled, each for another customer."""
     clock = FakeClock()
@@ -263,6 +283,7 @@ STEPS: Final[dict[str, Step]] = {
     "histogram: a span": Step(histogram_record, 2000),
     "http: the head of a webhook": Step(head_scanned, 2000),
     "http: the answer of a backend": Step(answer_read, 2000),
+    "gate: a request through": Step(gated, 2000),
     "queue: pushed, taken, settled": Step(queued, 500),
     "decode: On-Premises message": Step(decoded(ONPREM), 500),
     "decode: usual On-Premises message": Step(usual_decoded, 2000),
