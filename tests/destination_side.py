@@ -10,13 +10,13 @@ from virtual_time import virtual_loop
 
 from gateway._fast.breaker import Breaker
 from gateway._fast.limit import ConcurrencyLimit
+from gateway._fast.waits import LeastWait
 from gateway.events import InboundRecord
 from gateway.inbound.destination import BackendAnswer
 from gateway.inbound.forward import Forwarder
 from gateway.inbound.gate import Gate
 from gateway.inbound.picks import Singles
 from gateway.inbound.rate import BackendRate
-from gateway.overload.waits import LeastWait
 from gateway.store.books import Books
 from gateway.store.protocol import Change
 

@@ -11,6 +11,7 @@ from builders import AskedBackend, MemoryStore, inbound, inbound_backlog, send
 
 from gateway._fast.breaker import FAILURES_TO_OPEN, Breaker
 from gateway._fast.limit import ConcurrencyLimit, Passage
+from gateway._fast.waits import LeastWait
 from gateway.clock import NS_PER_MS, Clock, FakeClock, SystemClock
 from gateway.errors import StoreError
 from gateway.events import InboundRecord, Kind, Outcome, SendClass
@@ -20,7 +21,6 @@ from gateway.inbound.forward import ANSWER_KEPT_BYTES, Forwarder
 from gateway.inbound.gate import Gate
 from gateway.inbound.picks import Pick, Singles
 from gateway.inbound.verdict import Verdict
-from gateway.overload.waits import LeastWait
 from gateway.store.books import Books, accepted_entries
 from gateway.store.protocol import Change
 

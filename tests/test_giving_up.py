@@ -10,6 +10,7 @@ from virtual_time import run_virtual, virtual_loop
 
 from gateway._fast.breaker import Breaker
 from gateway._fast.limit import ConcurrencyLimit
+from gateway._fast.waits import LeastWait
 from gateway.clock import NS_PER_S
 from gateway.events import InboundClass, InboundRecord, Kind, Outcome
 from gateway.inbound.compose import Parcel
@@ -18,7 +19,6 @@ from gateway.inbound.forward import ANSWER_KEPT_BYTES, GONE, Forwarder
 from gateway.inbound.gate import Gate
 from gateway.inbound.picks import Singles
 from gateway.inbound.verdict import Verdict
-from gateway.overload.waits import LeastWait
 from gateway.store.books import Books, accepted_entries
 from gateway.store.protocol import Change
 

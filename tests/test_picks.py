@@ -12,6 +12,7 @@ from virtual_time import VirtualLoop, run_virtual, virtual_loop
 
 from gateway._fast.breaker import Breaker
 from gateway._fast.limit import ConcurrencyLimit
+from gateway._fast.waits import LeastWait
 from gateway.clock import NS_PER_MS
 from gateway.dialects.receipts import Tally
 from gateway.dialects.webhook import decode
@@ -23,7 +24,6 @@ from gateway.inbound.forward import Forwarder
 from gateway.inbound.gate import Gate
 from gateway.inbound.picks import STRAY_MAX, BatchBounds, Batches, Singles
 from gateway.overload.ladder import THRESHOLDS, Ladder, Policies, Rung
-from gateway.overload.waits import LeastWait
 from gateway.store.books import Books
 from gateway.store.protocol import Change
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway._fast.waits import LeastWait
 from gateway.ops.memory import MemoryGauge
 from gateway.overload.pressure import GIVES_UP_DETAIL, Cause, Pressure, Sample, of_fill, of_time
-from gateway.overload.waits import LeastWait
 
 HOUR_MS = 3_600_000
 

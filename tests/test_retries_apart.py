@@ -11,13 +11,13 @@ from virtual_time import run_virtual, virtual_loop
 
 from gateway._fast.breaker import Breaker
 from gateway._fast.limit import START, ConcurrencyLimit, Passage
+from gateway._fast.waits import LeastWait
 from gateway.clock import NS_PER_MS, NS_PER_S, FakeClock
 from gateway.events import InboundRecord
 from gateway.inbound.destination import BackendAnswer
 from gateway.inbound.gate import Gate
 from gateway.inbound.limit import Sign
 from gateway.inbound.picks import NOTHING, Pick, Singles
-from gateway.overload.waits import LeastWait
 
 
 def test_a_flood_of_slow_retries_does_not_delay_what_is_fresh() -> None:

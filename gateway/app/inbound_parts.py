@@ -9,6 +9,7 @@ from gateway._fast.breaker import Breaker
 from gateway._fast.ledger import ReceiptLedger
 from gateway._fast.limit import ConcurrencyLimit
 from gateway._fast.seen import SeenSet, fingerprint
+from gateway._fast.waits import LeastWait
 from gateway.clock import Clock
 from gateway.config import OFF, Settings
 from gateway.config.values import parse_signing_key
@@ -29,7 +30,6 @@ from gateway.inbound.signature import Signer
 from gateway.ops.memory import MemoryGauge
 from gateway.overload.ladder import Ladder, Policies
 from gateway.overload.pressure import Pressure, Sample
-from gateway.overload.waits import LeastWait
 from gateway.store.backlog import Backlog
 from gateway.store.books import Books
 from gateway.store.lanes import Lanes

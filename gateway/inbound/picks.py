@@ -8,13 +8,13 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from gateway._fast.waits import LeastWait
 from gateway.clock import NS_PER_MS, NS_PER_S, Clock
 from gateway.events import InboundClass, InboundRecord
 from gateway.inbound.admit import Gatekeeper
 from gateway.inbound.compose import Composer, Parcel, Sorted
 from gateway.inbound.early import EarlyReceipts
 from gateway.inbound.gate import Gate
-from gateway.overload.waits import LeastWait
 from gateway.store.backlog import ALL_CLASSES, Backlog
 
 STRAY_MAX: Final = 64

@@ -17,13 +17,13 @@ from typing import Final, cast
 
 from gateway._fast.intake import Batch, Intake
 from gateway._fast.seen import SeenSet, fingerprint
+from gateway._fast.waits import LeastWait
 from gateway.clock import NS_PER_MS, Clock
 from gateway.dialects.webhook import Event, decode, split
 from gateway.errors import NotJsonError, StoreError
 from gateway.events import TPS_KIND, InboundClass, InboundRecord, Kind, Outcome, TpsKind, pack_counts
 from gateway.inbound.admit import Drop, Gatekeeper
 from gateway.inbound.receipt_book import ReceiptBook
-from gateway.overload.waits import LeastWait
 from gateway.store.backlog import Backlog
 from gateway.store.books import Books, accepted_entries, outcome_entries
 from gateway.store.protocol import BookEntry, Change, Store

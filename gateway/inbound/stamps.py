@@ -19,7 +19,7 @@ def stamps(records: Sequence[InboundRecord], wall_ms: int) -> bytes:
         attempts = max(record.attempts for record in records)
     # The wall clock may have been set back since.
     age_ms = max(0, wall_ms - received_ms)
-    received = b"%b.%03dZ" % (_second(received_ms // 1000), received_ms % 1000)
+    received = b"%b.%03dZ" % (second_text(received_ms // 1000), received_ms % 1000)
     return b"X-Gateway-Received: %b\r\nX-Gateway-Age: %d\r\nX-Gateway-Attempt: %d\r\n" % (
         received,
         age_ms,
@@ -29,10 +29,10 @@ def stamps(records: Sequence[InboundRecord], wall_ms: int) -> bytes:
 
 def rfc3339(wall_ms: int) -> str:
     """UTC with milliseconds (RFC 3339, 5.6)."""
-    return f"{_second(wall_ms // 1000).decode()}.{wall_ms % 1000:03}Z"
+    return f"{second_text(wall_ms // 1000).decode()}.{wall_ms % 1000:03}Z"
 
 
 @functools.lru_cache(maxsize=64)
-def _second(wall_s: int) -> bytes:
+def second_text(wall_s: int) -> bytes:
     """A whole second; most of what is forwarded came in the same few."""
     return f"{datetime.fromtimestamp(wall_s, UTC):%Y-%m-%dT%H:%M:%S}".encode()
