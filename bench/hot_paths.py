@@ -7,6 +7,7 @@ the order of a set, and what it prepares must be as large for 1 as for many.
 
 import asyncio
 import random
+import ssl
 import sys
 import tempfile
 from collections import deque
@@ -28,6 +29,8 @@ from gateway.clock import FakeClock
 from gateway.dialects.receipts import Batch
 from gateway.dialects.webhook import decode
 from gateway.events import InboundClass, InboundRecord, Kind, TpsKind, pack_counts
+from gateway.http.client import Endpoint, HttpClient, Response
+from gateway.http.target import Origin
 from gateway.inbound.gate import Gate
 from gateway.store.backlog import Backlog
 from gateway.store.protocol import Change
@@ -46,6 +49,16 @@ SECRET: Final = bytes(range(16))
 WALL_MS: Final = 1_700_000_000_000
 BATCH: Final = 64
 """Changes in one commit: what arrives while the disk syncs, at some thousand a second."""
+
+ANSWER: Final = (
+    b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Tue, 24 Nov 2026 12:00:00 GMT\r\nContent-Type: application/json\r\n"
+    b"Connection: keep-alive\r\nContent-Length: 2\r\n\r\n{}"
+)
+
+_SIGNED: Final = (
+    b"webhook-id: msg_2KWPBgLlAfxdpx2AI54pPJ85f4W\r\nwebhook-timestamp: 1674087231\r\n"
+    b"webhook-signature: v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=\r\n"
+)
 
 
 class Step(NamedTuple):
@@ -150,12 +163,63 @@ def head_scanned(count: int) -> Run:
 
 def answer_read(count: int) -> Run:
     """What a backend says to a webhook."""
-    answer = (
-        b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Tue, 24 Nov 2026 12:00:00 GMT\r\nContent-Type: application/json\r\n"
-        b"Connection: keep-alive\r\nContent-Length: 2\r\n\r\n{}"
-    )
-    assert whole_answer(answer) is not None
-    return _loop(whole_answer, [answer] * count)
+    assert whole_answer(ANSWER) is not None
+    return _loop(whole_answer, [ANSWER] * count)
+
+
+class _Transport:
+    """Takes what is written and forgets it; its methods are built in, and cost next to nothing."""
+
+    def __init__(self) -> None:
+        self.write = deque[bytes](maxlen=1).append
+        self.is_closing = bool
+        self.abort = bool
+        self.get_extra_info = dict[str, object]().get
+        self.set_write_buffer_limits = float
+
+
+class _Connector:
+    """Connects to nobody at once."""
+
+    def __init__(self) -> None:
+        self.protocols: list[Any] = []
+
+    async def connect(self, _origin: Origin, factory: Callable[[], Any], _timeout_s: float) -> Any:
+        protocol = factory()
+        protocol.connection_made(_Transport())
+        self.protocols.append(protocol)
+        return protocol
+
+
+def request_answered(count: int) -> Run:
+    """Rendered, written to a kept connection, and its answer read and called back; what the system does is left out."""
+    loop = asyncio.new_event_loop()
+    connector = _Connector()
+    answers = deque[Response](maxlen=1)
+
+    async def connected() -> Endpoint:
+        http = HttpClient(
+            30_000, 1, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), clock=FakeClock(), connector=connector
+        )
+        endpoint = http.endpoint(
+            "POST", "http://127.0.0.1:8000/webhook", {"Content-Type": "application/json"}
+        )
+        endpoint.start(ONPREM, _SIGNED, answers.append)
+        while not connector.protocols:
+            await asyncio.sleep(0)
+        return endpoint
+
+    endpoint = loop.run_until_complete(connected())
+    [protocol] = connector.protocols
+    protocol.data_received(ANSWER)
+
+    def step(body: bytes) -> None:
+        endpoint.start(body, _SIGNED, answers.append)
+        protocol.data_received(ANSWER)
+
+    step(ONPREM)
+    assert answers.pop().status == 200
+    return _loop(step, [ONPREM] * count)
 
 
 def gated(count: int) -> Run:
@@ -284,6 +348,7 @@ STEPS: Final[dict[str, Step]] = {
     "http: the head of a webhook": Step(head_scanned, 2000),
     "http: the answer of a backend": Step(answer_read, 2000),
     "gate: a request through": Step(gated, 2000),
+    "http: a request sent and answered": Step(request_answered, 2000),
     "queue: pushed, taken, settled": Step(queued, 500),
     "decode: On-Premises message": Step(decoded(ONPREM), 500),
     "decode: usual On-Premises message": Step(usual_decoded, 2000),
