@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from virtual_time import run_virtual, virtual_loop
 
+from gateway._fast.exchange import Exchange
+from gateway._fast.response import Response
 from gateway.http.client import Endpoint, HttpClient
-from gateway.http.exchange import Exchange
-from gateway.http.response import Response
 from gateway.http.target import Origin
 
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -36,10 +36,14 @@ class Wire(asyncio.Transport):
         """Bytes that are still taken; None for no limit."""
         self.is_broken = False
         """Whether a write fails before a byte is taken."""
+        self.tls: ssl.SSLContext | None = None
         self._is_closing = False
 
     def is_closing(self) -> bool:
         return self._is_closing
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return self.tls if name == "sslcontext" else default
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         assert high == 0, "the client wants to know of each byte that is not taken"
@@ -135,7 +139,7 @@ class Rig:
 
     def statistics(self) -> dict[str, int]:
         """Of the endpoint's pool."""
-        return self.endpoint._pool.statistics()
+        return next(iter(self.http._pools.values())).statistics()
 
     @property
     def wire(self) -> Wire:

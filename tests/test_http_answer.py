@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway._fast.answer import whole_answer
+from gateway._fast.response import Response
 from gateway.http.answer import ANSWER_MAX_BYTES, HEAD_MAX_BYTES, AnswerReader
-from gateway.http.response import Response
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 
 import pytest
-from http_rig import OK, URL, Rig, Wire, play, settle, told
+from http_rig import NO_TLS, OK, URL, Rig, Wire, play, settle, told
 
 from gateway import __version__
-from gateway.http.connection import PIECE_BYTES
+from gateway._fast.connection import PIECE_BYTES
 
 REQUEST = (
     f"POST /hook HTTP/1.1\r\nHost: backend.test\r\nUser-Agent: wa-gateway/{__version__}\r\nAccept: */*\r\n"
@@ -181,6 +181,21 @@ def test_an_answer_in_two_pieces_leaves_the_connection_ready(raw: bytes) -> None
     play(story)
 
 
+def test_a_body_that_looks_like_an_answer_is_none() -> None:
+    inner = b"HTTP/1.1 500 Bad\r\nContent-Length: 3\r\n\r\nbad"
+
+    async def story(rig: Rig) -> None:
+        wire = await rig.sent()
+        wire.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(inner))
+        wire.say(inner)
+        assert told(rig.answers[0]) == (200, inner, True)
+        assert await rig.sent() is wire
+        wire.say(OK)
+        assert told(rig.answers[1]) == (200, b"ok", True)
+
+    play(story)
+
+
 def test_a_body_that_ends_with_the_connection_is_whole() -> None:
     async def story(rig: Rig) -> None:
         wire = await rig.sent()
@@ -272,6 +287,19 @@ def test_a_write_that_fails_at_once_is_tried_on_another_connection() -> None:
         wire.say(OK)
         assert told(rig.answers[2]) == (200, b"ok", True)
         assert (rig.network.dialled, wire.taken) == (3, REQUEST)
+
+    play(story)
+
+
+def test_over_tls_a_write_that_fails_at_once_may_have_sent_something() -> None:
+    async def story(rig: Rig) -> None:
+        rig.network.prepare = lambda wire: setattr(wire, "tls", NO_TLS)
+        wire = await rig.sent()
+        wire.say(OK)
+        wire.is_broken = True
+        rig.start()
+        await settle()
+        assert (told(rig.answers[1]), rig.network.dialled) == ((None, b"", True), 1)
 
     play(story)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from http_rig import NO_TLS, OK
 
+from gateway._fast.connection import PIECE_BYTES
 from gateway.clock import NS_PER_S, FakeClock
 from gateway.http.client import HttpClient, Response, tls_context
 from gateway.http.connect import NetworkConnector
-from gateway.http.connection import PIECE_BYTES
 from gateway.http.resolve import TTL_NS, Resolver
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

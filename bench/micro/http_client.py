@@ -25,8 +25,8 @@ from typing import Any, Final
 import aiohttp
 import uvloop
 
+from gateway._fast.response import Response
 from gateway.http.client import HttpClient
-from gateway.http.response import Response
 
 ANSWER: Final = (
     b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Tue, 24 Nov 2026 12:00:00 GMT\r\nContent-Type: application/json\r\n"

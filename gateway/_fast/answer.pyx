@@ -95,21 +95,28 @@ cdef Py_ssize_t start_of_body(const char* at, const char* end) noexcept nogil:
     return -1
 
 
-def whole_answer(bytes data not None):
+cdef Py_ssize_t body_of_whole(bytes data, int* status) noexcept:
     cdef const char* start = PyBytes_AS_STRING(data)
     cdef const char* end = start + PyBytes_GET_SIZE(data)
     cdef const char* line_end
-    cdef Py_ssize_t body, status
+    cdef Py_ssize_t body, code
     if end - start < STATUS_LINE_MIN or memcmp(start, b"HTTP/1.1 ", 9) != 0:
-        return None
-    status = count_of(start + 9, start + 12)
+        return -1
+    code = count_of(start + 9, start + 12)
     # 1xx is not the answer yet; 204 and 304 have no body, whatever they say.
-    if not 200 <= status <= 599 or status == 204 or status == 304 or (start[12] != 32 and start[12] != 13):
-        return None
+    if not 200 <= code <= 599 or code == 204 or code == 304 or (start[12] != 32 and start[12] != 13):
+        return -1
     line_end = end_of_line(start + 12, end)
     if line_end == NULL:
-        return None
+        return -1
     body = start_of_body(line_end + 2, end)
     if body < 0:
-        return None
-    return status, line_end + 2 - start + body
+        return -1
+    status[0] = <int>code
+    return line_end + 2 - start + body
+
+
+def whole_answer(bytes data not None):
+    cdef int status = 0
+    cdef Py_ssize_t body = body_of_whole(data, &status)
+    return None if body < 0 else (status, body)

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
+from gateway._fast.exchange import Exchange
 from gateway.clock import Clock
 from gateway.config import OFF, Settings
 from gateway.dialects.dialect import Dialect, Push, Unsent
@@ -20,7 +21,6 @@ from gateway.events import (
     pack_counts,
 )
 from gateway.http.client import HttpClient, Response
-from gateway.http.exchange import Exchange
 from gateway.inbound.destination import Backend, BackendAnswer
 from gateway.inbound.reply import read_replies
 from gateway.outbound.accept import Acceptor

@@ -10,7 +10,7 @@ from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from gateway.http.response import Response, add_header, unanswered
+from gateway._fast.response import Response, add_header, unanswered
 
 ANSWER_MAX_BYTES: Final = 1 << 20
 """Of an answer's body that is read; a backend's or a node's is a few hundred bytes. The rest is cut off."""
