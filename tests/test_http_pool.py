@@ -405,3 +405,15 @@ def test_one_that_is_cancelled_before_it_could_begin_leaves_its_place() -> None:
         assert rig.statistics() == {"in_use": 0, "idle": 0, "connecting": 0, "waiting": 0}
 
     play(story, connections=3)
+
+
+def test_a_request_that_was_sent_in_the_round_in_which_all_is_closed_may_have_been_sent() -> None:
+    async def story(rig: Rig) -> None:
+        rig.start()
+        await asyncio.sleep(0)  # the dial has ended, and its end is not noticed yet
+        assert (rig.wire.taken[-4:], rig.statistics()["connecting"]) == (b"body", 1)
+        [pool] = rig.http._pools.values()
+        await pool.close()
+        assert (told(rig.answers[0]), rig.wire.is_closing()) == ((None, b"", True), True)
+
+    play(story)

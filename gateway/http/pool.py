@@ -92,7 +92,8 @@ class Pool(BasePool):
         self.disarm()
         while self.waiting:
             self.waiting.popleft().settle(unsent(CLOSED))
-        dials = list(self._dials)
+        # One that has just come about is a connection already, with a request that was sent.
+        dials = [dial for dial in self._dials if dial.task is not None and not dial.task.done()]
         for dial in dials:
             dial.abandon(dial.exchange)
             dial.fail(CLOSED)
