@@ -20,7 +20,8 @@ from gateway.events import (
     Side,
     pack_counts,
 )
-from gateway.inbound.destination import BackendAnswer
+from gateway.inbound.destination import BackendAnswer, Route
+from gateway.inbound.picks import Singles
 from gateway.outbound.queue import SendQueue
 from gateway.store.backlog import Backlog
 from gateway.store.lanes import Lanes
@@ -218,8 +219,14 @@ def by_name(lines: bytes) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in lines.decode().removesuffix("\r\n").split("\r\n"))
 
 
+class AskedSingles(Singles):
+    """As Singles, and a forwarder asks for each record, as it does of picks that make more of them."""
+
+
 class AskedBackend:
     """A destination whose answer is found by a coroutine, `post`; what it is asked with are the headers by name."""
+
+    route: Route | None = None
 
     async def post(self, body: bytes, headers: Mapping[str, str]) -> BackendAnswer:
         raise NotImplementedError
@@ -268,6 +275,8 @@ class MemoryStore:
         self._used_bytes = 4096
         self._submitted_ns = 0
         self._parked_dropped = 0
+        self.on_committed: Callable[[], None] = lambda: None
+        """Called after each commit, when all have been told."""
 
     def next_seq(self) -> int:
         self._next_seq += 1
@@ -321,6 +330,7 @@ class MemoryStore:
         for change in batch:
             for call in change.on_commit:
                 call()
+        self.on_committed()
 
     def fail(self, error: StoreError | None = None) -> None:
         """The disk fails: what was submitted is lost, and nothing is taken any more."""

@@ -72,6 +72,7 @@ class Side:
         *,
         is_dry_run: bool = False,
         has_lanes: bool = False,
+        picks: type[Singles] = Singles,
     ) -> None:
         clock = virtual_loop()
         self.backend = TimedBackend(answer)
@@ -85,7 +86,7 @@ class Side:
             yields_to,
             is_dry_run=is_dry_run,
         )
-        self.picks = Singles(self.queue, self.gate, LeastWait(), clock)
+        self.picks = picks(self.queue, self.gate, LeastWait(), clock)
         self.forwarder = Forwarder(
             "one",
             self.backend,
@@ -105,9 +106,12 @@ class Side:
     async def accept(self, records: Iterable[InboundRecord], *, has_failed: bool = False) -> None:
         """Push records; `has_failed`: as retries that are due."""
         change = Change(inbound=list(records))
+        starter = self.queue.starter
+        if has_failed:
+            change.on_commit.append(lambda: setattr(self.queue, "starter", None))
         change.on_commit += [lambda record=record: self.queue.push(record) for record in change.inbound]  # type: ignore[misc]
         if has_failed:
-            change.on_commit.append(self._fail_all)
+            change.on_commit += [self._fail_all, lambda: setattr(self.queue, "starter", starter)]
         await self.store.submit(change)
 
     def _fail_all(self) -> None:

@@ -48,7 +48,6 @@ class MortalStore(MemoryStore):
         self._delay_s = delay_s
         self._used = used_bytes
         self._is_dead = False
-        self.on_committed: Callable[[], None] = lambda: None
 
     def put(self, change: Change, *, can_wait: bool = False) -> None:
         if not self._is_dead:
@@ -68,7 +67,6 @@ class MortalStore(MemoryStore):
     def commit(self) -> None:
         if not self._is_dead:
             super().commit()
-            self.on_committed()
 
     def used_bytes(self) -> int:
         return self._used()

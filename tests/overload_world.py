@@ -15,7 +15,7 @@ from overload_story import Attempt, Key, Post, Story, read_body
 from virtual_time import run_virtual, virtual_loop
 
 from gateway.clock import NS_PER_S
-from gateway.inbound.destination import Backend, BackendAnswer
+from gateway.inbound.destination import Backend, BackendAnswer, Route
 from gateway.overload.ladder import ReceiptClass, Treatment
 from gateway.store.protocol import Change
 
@@ -28,6 +28,8 @@ TIMEOUT_S: Final = 1.0
 
 class Destination:
     """One of the backend's webhooks, and its troubles."""
+
+    route: Route | None = None
 
     def __init__(self, name: str, trouble: Trouble, world: "World") -> None:
         self._name = name

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Mapping
 
 import pytest
-from builders import AskedBackend, MemoryStore, inbound, inbound_backlog, send
+from builders import AskedBackend, AskedSingles, MemoryStore, inbound, inbound_backlog, send
 
 from gateway._fast.breaker import FAILURES_TO_OPEN, Breaker
-from gateway._fast.limit import ConcurrencyLimit, Passage
+from gateway._fast.limit import ConcurrencyLimit
 from gateway._fast.waits import LeastWait
 from gateway.clock import NS_PER_MS, Clock, FakeClock, SystemClock
 from gateway.errors import StoreError
@@ -61,7 +61,12 @@ class Rig:
     """A forwarder on a store in memory. Waits are a few real milliseconds, and every await is for an event."""
 
     def __init__(
-        self, backend: FakeBackend, concurrency: int = 1, backoff_ms: int = 1, clock: Clock | None = None
+        self,
+        backend: FakeBackend,
+        concurrency: int = 1,
+        backoff_ms: int = 1,
+        clock: Clock | None = None,
+        picks: type[Singles] = Singles,
     ) -> None:
         self.clock = clock or SystemClock()
         self.store = MemoryStore(self.clock)
@@ -77,7 +82,7 @@ class Rig:
             backend,
             self.queue,
             gate,
-            Singles(self.queue, gate, self.waits, self.clock),
+            picks(self.queue, gate, self.waits, self.clock),
             backoff_ms,
             4 * backoff_ms,
             self.store,
@@ -100,14 +105,12 @@ class Rig:
     async def run_until_empty(self) -> None:
         """Work until nothing waits."""
         emptied = asyncio.Event()
-        settle = self.queue.settle
 
-        def settle_and_look(record: InboundRecord) -> None:
-            settle(record)
+        def look() -> None:
             if not self.queue.total():
                 emptied.set()
 
-        self.queue.settle = settle_and_look  # type: ignore[method-assign]
+        self.store.on_committed = look
         self.start()
         await emptied.wait()
         await self.stop()
@@ -146,7 +149,7 @@ async def test_a_row_of_work_lets_the_loop_look_at_everyone_else_after_a_millise
 ) -> None:
     """Each pick takes 0.6 ms, as a batch of receipts may: acks wait meanwhile."""
     clock = FakeClock()
-    rig = Rig(FakeBackend(), concurrency=4, clock=clock)
+    rig = Rig(FakeBackend(), concurrency=4, clock=clock, picks=AskedSingles)
     await rig.accept(*records(4))
     rig.backend.gate.clear()
     take = rig.forwarder._picks.take
@@ -160,7 +163,7 @@ async def test_a_row_of_work_lets_the_loop_look_at_everyone_else_after_a_millise
     begun = []
     for _ in range(2):
         await asyncio.sleep(0)
-        begun.append(len(rig.forwarder._under_way))
+        begun.append(len(rig.forwarder._courier.under_way))
     assert begun == [2, 4]
     rig.backend.gate.set()
     await rig.stop()
@@ -180,21 +183,19 @@ async def test_delivers_everything_once_a_backend_is_back(trouble: BackendAnswer
 
 async def test_a_dead_backend_gets_one_probe_at_a_time() -> None:
     """After the first ones have failed, no two requests are under way at once."""
-    rig = Rig(FakeBackend(*[DOWN] * 8), concurrency=4, backoff_ms=60)
+    under_way_when_probed: list[int] = []
+
+    class Watched(FakeBackend):
+        async def post(self, body: bytes, headers: Mapping[str, str]) -> BackendAnswer:
+            if rig.forwarder.gate.breaker.state == "half_open":
+                under_way_when_probed.append(self.under_way)
+            return await super().post(body, headers)
+
+    rig = Rig(Watched(*[DOWN] * 8), concurrency=4, backoff_ms=60)
     await rig.accept(*records(8))
-    backend = rig.backend
-    under_way_when_open: list[int] = []
-    enter = rig.forwarder.gate.enter
-
-    def entered(now_ns: int, *, is_retry: bool) -> Passage:
-        if rig.forwarder.gate.breaker.state == "open":
-            under_way_when_open.append(backend.under_way)
-        return enter(now_ns, is_retry=is_retry)
-
-    rig.forwarder.gate.enter = entered  # type: ignore[method-assign]
     await rig.run_until_empty()
     # Four went before the third failure was known; of the probes four fail, and the fifth does not.
-    assert under_way_when_open == [0, 0, 0, 0, 0]
+    assert under_way_when_probed == [0, 0, 0, 0, 0]
 
 
 async def test_an_attempt_is_counted_for_trouble_and_not_for_a_429() -> None:
@@ -367,15 +368,12 @@ async def test_records_the_backend_always_fails_on_do_not_hold_up_the_others() -
     await rig.accept(*records(48 + 8))
     good = {b"%d" % seq for seq in range(9, 57)}
     arrived = asyncio.Event()
-    settle = rig.queue.settle
 
-    def settle_and_look(record: InboundRecord) -> None:
-        settle(record)
-        good.discard(record.body)
-        if not good:
+    def look() -> None:
+        if good <= {*rig.backend.delivered}:
             arrived.set()
 
-    rig.queue.settle = settle_and_look  # type: ignore[method-assign]
+    rig.store.on_committed = look
     rig.start()
     async with asyncio.timeout(10):
         await arrived.wait()

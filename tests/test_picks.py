@@ -268,19 +268,9 @@ async def test_waiting_for_company_is_one_timer() -> None:
     before = side.loop.virtual.jumps
     for number in range(50):
         await side.accept((str(number), "read"))
-    side.queue.settle = _and_stop(side)  # type: ignore[assignment,method-assign]
+    side.store.on_committed = lambda: None if side.queue.total() else side.forwarder.drain()
     await asyncio.wait(side._workers)
     assert side.loop.virtual.jumps - before == 2  # the batch, and the backend's answer
-
-
-def _and_stop(side: Side) -> Callable[[InboundRecord], None]:
-    settle = side.queue.settle
-
-    def settle_and_stop(record: InboundRecord) -> None:
-        settle(record)
-        side.forwarder.drain()
-
-    return settle_and_stop
 
 
 @played

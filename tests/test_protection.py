@@ -189,14 +189,12 @@ def test_waiting_for_the_rate_is_one_timer_and_idling_is_none() -> None:
         before = loop.virtual.jumps
         await side.accept(records(10))
         emptied = asyncio.Event()
-        settle = side.queue.settle
 
-        def settle_and_look(record: InboundRecord) -> None:
-            settle(record)
+        def look() -> None:
             if not side.queue.total():
                 emptied.set()
 
-        side.queue.settle = settle_and_look  # type: ignore[method-assign]
+        side.store.on_committed = look
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert side.gate.is_held_by_rate(loop.now_ns())

@@ -3,7 +3,7 @@
 import asyncio
 import random
 
-from builders import MemoryStore, inbound, inbound_backlog
+from builders import AskedSingles, MemoryStore, inbound, inbound_backlog
 from destination_side import OK, WORK_S, Side, records, well
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -104,9 +104,11 @@ class Watch:
         return self._fail(self._gate, passage, now_ns, sign, retry_after_ms, shows_trouble=shows_trouble)
 
 
-@given(seed=st.integers(0, 2**32))
-@settings(max_examples=30, deadline=None)
-def test_with_contacts_that_hang_the_others_go_on_and_no_worker_goes_round_in_vain(seed: int) -> None:
+@given(seed=st.integers(0, 2**32), picks=st.sampled_from([Singles, AskedSingles]))
+@settings(max_examples=40, deadline=None)
+def test_with_contacts_that_hang_the_others_go_on_and_no_worker_goes_round_in_vain(
+    seed: int, picks: type[Singles]
+) -> None:
     """What waits behind a failing one is in memory and fresh, and still nobody can have it."""
     rng = random.Random(seed)
     fine_waits_ns: list[int] = []
@@ -120,8 +122,8 @@ def test_with_contacts_that_hang_the_others_go_on_and_no_worker_goes_round_in_va
                 return BackendAnswer(500)
             return await well(body)
 
-        side = Side(answer, highest=rng.choice([2, START, 16]), has_lanes=True)
-        watch = Watch(side)
+        side = Side(answer, highest=rng.choice([2, START, 16]), has_lanes=True, picks=picks)
+        watch = Watch(side)  # sees nothing of what nobody is asked for
         contacts = [f"hangs {number}" for number in range(rng.randint(1, 30))]
         seq = 0
 

@@ -24,7 +24,13 @@ cdef class Places:
     cpdef int count(self, object record, int change) except -1
 
 
+cdef class Starter:
+    # Take what may go, at once; called when something has come.
+    cdef int start(self) except -1
+
+
 cdef class HotBacklog:
+    cdef public Starter starter  # or None
     cdef readonly Places _places
     cdef readonly Memory memory
     cdef readonly object _waiters
@@ -36,7 +42,9 @@ cdef class HotBacklog:
     cdef LaneHolders _lanes
     cdef object _sleepers
 
+    # After some, `kick`: where there is a starter, nobody else is woken for what it takes.
     cdef int enter(self, object record) except -1
+    cdef int kick(self) except -1
     cdef object take_next(self, uint32_t allowed, bint prefers_fresh, bint only_fresh)
     cdef int let_go(self, object record) except -1
     cdef int free_lane(self, object record) except -1

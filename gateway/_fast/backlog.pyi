@@ -87,9 +87,15 @@ class Places(Generic[_R]):
         """Its events wait (`change` 1), or no more (-1). The answer says nothing."""
 
 @disjoint_base
+class Starter:
+    """Who takes what comes into a backlog, at once where it may go."""
+
+@disjoint_base
 class HotBacklog(Generic[_R]):
     """Base of `gateway.store.backlog.Backlog`, which brings `_wants_refill`, `_want_refills` and `_leave_behind`."""
 
+    starter: Starter | None
+    """Told of what comes before those who wait for it; they hear of what it leaves."""
     took_delayed: bool
     """Whether what `take` gave last had been given back before."""
 

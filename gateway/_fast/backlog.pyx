@@ -77,6 +77,11 @@ cdef class Places:
         return 0
 
 
+cdef class Starter:
+    cdef int start(self) except -1:
+        raise NotImplementedError
+
+
 cdef class HotBacklog:
     def __init__(self, Places places not None, waiters, stamp_ms, clock):
         self._places = places
@@ -96,6 +101,7 @@ cdef class HotBacklog:
 
     def push(self, record):
         self.enter(record)
+        self.kick()
 
     cdef int enter(self, object record) except -1:
         cdef Places places = self._places
@@ -115,12 +121,19 @@ cdef class HotBacklog:
             if places.ahead[cls]:
                 places.ahead[cls].clear()
             memory.bytes += size_of(record)
-            if self._sleepers:
+            if self.starter is None and self._sleepers:
                 self._waiters.wake_one()
         else:
             places.on_disk[cls] += 1
             if self._wants_refill(cls):  # the bytes are another class's, and this one has nothing in memory
                 places.refill_wanted.set()
+        return 0
+
+    cdef int kick(self) except -1:
+        if self.starter is not None:
+            self.starter.start()
+            if self._sleepers and self.first_fresh(C_ALL_CLASSES) >= 0:
+                self._waiters.wake_one()
         return 0
 
     # -- out

@@ -25,6 +25,9 @@ cdef class GateCore:
     cdef bint takes_retry(self) noexcept
     cdef Passage pass_through(self, int64_t now_ns, bint is_retry)
     cdef bint well(self, Passage passage, int64_t now_ns) except -1
+    # The two halves of it, for who takes the place that is free before those hear of it who wait.
+    cdef bint well_untold(self, Passage passage, int64_t now_ns) except -1
+    cdef int tell_left(self) except -1
 
     cdef int64_t _opens_without_rate(self, int64_t now_ns) noexcept
     cdef int64_t _places(self) noexcept

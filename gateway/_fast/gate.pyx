@@ -129,10 +129,16 @@ cdef class GateCore:
             self.breaker.note_failure(now_ns, retry_after_ms, passage.is_probe)
         # A probe alone was not too many at once: when a dead backend is back, it gets as many as before.
         self._leave(passage, now_ns, sign if shows_trouble and not passage.is_probe else NEITHER)
+        self.tell_left()
         # Where it was not closed before, a request from before or the probe has failed: that opens nothing.
         return was_well and not self.breaker.is_well()
 
     cdef bint well(self, Passage passage, int64_t now_ns) except -1:
+        cdef bint has_ended_trouble = self.well_untold(passage, now_ns)
+        self.tell_left()
+        return has_ended_trouble
+
+    cdef bint well_untold(self, Passage passage, int64_t now_ns) except -1:
         cdef bint was_well = self.breaker.is_well()
         self._fails_in_a_row = 0
         self.breaker.close()
@@ -142,6 +148,9 @@ cdef class GateCore:
     cdef int _leave(self, Passage passage, int64_t now_ns, int sign) except -1:
         self.limit.let_out(passage, now_ns, sign)
         self._retries -= passage.is_retry
+        return 0
+
+    cdef int tell_left(self) except -1:
         if self._on_left is not None:
             self._on_left()
         return 0

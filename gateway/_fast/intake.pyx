@@ -58,6 +58,7 @@ cdef class Intake:
         bytes secret not None,
         int64_t pending_max,
     ):
+        cdef object backlog
         if PyBytes_GET_SIZE(secret) != SECRET_BYTES:
             raise ValueError(f"secret is {PyBytes_GET_SIZE(secret)} bytes, must be {SECRET_BYTES}")
         if len(forms) != USUAL_KINDS or len(backlogs) != CLASSES:
@@ -74,6 +75,9 @@ cdef class Intake:
         self._note_stored = note_stored
         self._ok = ok
         self._forms = forms
+        for backlog in backlogs:
+            if not isinstance(backlog, HotBacklog):
+                raise TypeError(f"a backlog is a {type(backlog).__name__}")
         self._backlogs = backlogs
         self._seen = seen
         self._ledger = ledger
@@ -185,7 +189,7 @@ cdef class Intake:
 cdef class Batch:
     def stored(self):
         cdef Intake intake = self._intake
-        cdef object record, answer, ok
+        cdef object record, answer, ok, backlog
         cdef int cls
         intake._note_stored(self)
         # In the order in which they came, and each to the queue of its kind.
@@ -196,6 +200,8 @@ cdef class Batch:
         ok = intake._ok
         for answer in self.answers:
             answer(ok)
+        for backlog in intake._backlogs:
+            (<HotBacklog>backlog).kick()
 
     def failed(self, refusal):
         cdef object answer

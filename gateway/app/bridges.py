@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
+from gateway._fast.endpoint import BaseEndpoint
 from gateway._fast.exchange import Exchange
 from gateway.clock import Clock
 from gateway.config import OFF, Settings
@@ -21,7 +22,7 @@ from gateway.events import (
     pack_counts,
 )
 from gateway.http.client import HttpClient, Response
-from gateway.inbound.destination import Backend, BackendAnswer
+from gateway.inbound.destination import Backend, BackendAnswer, Route
 from gateway.inbound.reply import read_replies
 from gateway.outbound.accept import Acceptor
 from gateway.outbound.options import Options
@@ -39,30 +40,33 @@ class HttpBackend:
 
     def __init__(self, http: HttpClient, url: str) -> None:
         self._endpoint = http.endpoint("POST", url, _HEADERS)
+        self.endpoint: BaseEndpoint = self._endpoint
+        self.route: Route | None = self
+
+    def answer_of(self, response: Response) -> BackendAnswer:
+        status = response.status
+        # A head is taken apart only when asked, and a success says nothing about coming again.
+        is_success = status is not None and 200 <= status <= 299
+        retry_after = None if is_success else response.headers.get("retry-after")
+        return BackendAnswer(status, response.body, retry_after, response.error, was_sent=response.was_sent)
 
     def post_soon(self, body: bytes, headers: bytes, done: Callable[[BackendAnswer], None]) -> Exchange:
         """POST `body` with `headers`, lines that end in CR LF; `done` gets the answer, later, and must not raise.
 
         The exchange can be cancelled: then nobody is called.
         """
-        return self._endpoint.start(body, headers, lambda response: done(_backend_answer(response)))
+        return self._endpoint.start(body, headers, lambda response: done(self.answer_of(response)))
 
 
 class Nowhere:
     """The destination of what is switched off: whatever should still come here is done with."""
 
+    route: Route | None = None
+
     def post_soon(
         self, _body: bytes, _headers: bytes, done: Callable[[BackendAnswer], None]
     ) -> asyncio.Handle:
         return asyncio.get_running_loop().call_soon(done, BackendAnswer(204))
-
-
-def _backend_answer(response: Response) -> BackendAnswer:
-    status = response.status
-    # A head is taken apart only when asked, and a success says nothing about coming again.
-    is_success = status is not None and 200 <= status <= 299
-    retry_after = None if is_success else response.headers.get("retry-after")
-    return BackendAnswer(status, response.body, retry_after, response.error, was_sent=response.was_sent)
 
 
 class HttpBackends:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway._fast.endpoint import BaseEndpoint
+from gateway._fast.response import Response
 from gateway.events import InboundRecord
 from gateway.store.protocol import Change
 
@@ -41,8 +43,21 @@ class Request(Protocol):
         """Wait for its answer no longer."""
 
 
+class Route(Protocol):
+    """The native way to a destination."""
+
+    endpoint: BaseEndpoint
+    """Where requests begin."""
+
+    def answer_of(self, response: Response, /) -> BackendAnswer:
+        """What an endpoint's response says."""
+
+
 class Backend(Protocol):
     """How a destination is called."""
+
+    route: Route | None
+    """The native way, where there is one: then it is taken, and not `post_soon`."""
 
     def post_soon(self, body: bytes, headers: bytes, done: Callable[[BackendAnswer], None], /) -> Request:
         """POST `body`, with header lines that end in CR LF beside the backend's own.

@@ -1,31 +1,37 @@
 """From the queue to one destination of the backend: what goes next, carrying it, and what the answer means for it.
 
+The usual, one record and an answer that takes it, is done by a courier (`_fast/courier.pyx`) as long as it goes on by itself:
+a record that has come or an answer starts the next. Here is who waits when it doesn't, and all that is not usual.
+
 Each destination (message webhook, event webhook) has a forwarder, a backlog and a gate of its own, so a dead or slow
 one never touches the other, even where both are the same server.
 """
 
 import asyncio
+import functools
 import logging
 import random
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
+from gateway._fast.courier import Courier, Ends, Errand
 from gateway._fast.histogram import LatencyHistogram
 from gateway._fast.limit import Passage
+from gateway._fast.stamps import Stamper
 from gateway.clock import NS_PER_MS, Clock
 from gateway.errors import StoreError
-from gateway.events import InboundClass, InboundRecord, Outcome
+from gateway.events import InboundClass, InboundRecord, Kind, Outcome, unpack_counts
 from gateway.inbound.compose import Parcel
-from gateway.inbound.destination import Backend, BackendAnswer, ReplySink, Request
+from gateway.inbound.destination import Backend, BackendAnswer, ReplySink
 from gateway.inbound.gate import Gate
 from gateway.inbound.limit import Sign
-from gateway.inbound.picks import Pick, Picks
+from gateway.inbound.picks import Pick, Picks, Singles
 from gateway.inbound.signature import Signer
-from gateway.inbound.stamps import stamps
+from gateway.inbound.stamps import second_text, stamps
 from gateway.inbound.verdict import Verdict, judge, load_sign, retry_after_ms
 from gateway.store.backlog import Backlog
-from gateway.store.books import Books
-from gateway.store.protocol import Change, Parked, Store
+from gateway.store.books import Books, outcome_entries
+from gateway.store.protocol import BookEntry, Change, Parked, Store
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +49,7 @@ ANSWER_KEPT_BYTES: Final = 4096
 
 
 class Forwarder:
-    """Carries records to one destination: one task that starts requests, and callbacks that end them."""
+    """Carries records to one destination: a courier, one task that starts what that does not, and callbacks."""
 
     def __init__(
         self,
@@ -67,35 +73,72 @@ class Forwarder:
         self.backlog = backlog
         self.gate = gate
         self._picks = picks
-        self.latency = LatencyHistogram()
-        """From acceptance to the backend's 2xx, of each request's first record."""
-        self.verdicts = dict.fromkeys(Verdict, 0)
-        self._backend = backend
+        self._verdicts = dict.fromkeys(Verdict, 0)
+        """Without those of plain successes, which the courier counts."""
+        self._route = backend.route
         self._backoff_min_ms = backoff_min_ms
         self._backoff_max_ms = backoff_max_ms
         self._store = store
         self._books = books
-        self.replies: ReplySink | None = None
-        """Who takes instant replies; None where answers carry none."""
+        self._replies: ReplySink | None = None
         self._clock = clock
         self._rng = rng
         self._attempts_max = attempts_max
         self._signer = signer or Signer(store.send_id)
         self.on_gone: Callable[[], None] = lambda: None
         """Called when the destination has said that it is gone, and `gate` is closed for it."""
-        self._under_way: dict[int, Request] = {}
-        """Requests without an answer, by a number of their own."""
-        self._requests = 0
         self._settling = 0
-        """Changes that are not on disk yet."""
+        """Changes that are not on disk yet, without those of the courier."""
         self._ended = asyncio.Event()
         """Set when something has ended, for whoever waits for the last."""
         self._defect: Exception | None = None
         self._is_draining = False
+        self._starts_itself = type(picks) is Singles
+        """Whether each record goes as it is, by itself, so that nothing has to be asked of `picks`."""
+        self._courier = Courier(
+            backlog=backlog,
+            gate=gate,
+            waits=picks.waits if isinstance(picks, Singles) and self._starts_itself else None,
+            endpoint=None if backend.route is None else backend.route.endpoint,
+            post_soon=backend.post_soon,
+            stamper=None if self._signer.signs else Stamper(self._signer.id_prefix, second_text),
+            lines=self._lines,
+            clock=clock,
+            gather=functools.partial(store.gather, can_wait=True),
+            make_change=self._joint_change,
+            note_stored=self._note_delivered,
+            unusual=self._conclude,
+            recovered=self._recovered,
+            ended=self._ended.set,
+            failed=self._fail,
+        )
+
+    @property
+    def latency(self) -> LatencyHistogram:
+        """From acceptance to the backend's 2xx, of each request's first record."""
+        return self._courier.latency
+
+    @property
+    def verdicts(self) -> dict[Verdict, int]:
+        """How many answers meant what."""
+        return {
+            **self._verdicts,
+            Verdict.DELIVERED: self._verdicts[Verdict.DELIVERED] + self._courier.delivered,
+        }
+
+    @property
+    def replies(self) -> ReplySink | None:
+        """Who takes instant replies; None where answers carry none."""
+        return self._replies
+
+    @replies.setter
+    def replies(self, sink: ReplySink) -> None:
+        self._replies = sink
+        self._courier.want_bodies()
 
     def drain(self) -> None:
         """Take nothing new: `work` finishes what it has and returns."""
-        self._is_draining = True
+        self._is_draining = self._courier.is_draining = True
         self.backlog.wake_all()
         self.gate.let_all()
 
@@ -109,8 +152,11 @@ class Forwarder:
         """Start what may go, until `drain`, and wait for what is under way. Cancelled, it wants no answers any more."""
         picks, gate, clock = self._picks, self.gate, self._clock
         ends_ns = clock.now_ns() + TURN_NS
+        if self._starts_itself:
+            self.backlog.starter = self._courier
         try:
             while not self._is_draining:
+                self._courier.start_ready()
                 now_ns = clock.now_ns()
                 if not picks.has_next():
                     await self.backlog.wait_changed()
@@ -118,6 +164,8 @@ class Forwarder:
                     await gate.wait()
                 elif now_ns > ends_ns:
                     await asyncio.sleep(0)
+                elif self._starts_itself:
+                    continue
                 else:
                     pick = picks.take()
                     if len(pick.parcels) == 1 and pick.parcels[0].body is not None:
@@ -126,12 +174,12 @@ class Forwarder:
                         await self._bring(pick)
                     continue
                 ends_ns = clock.now_ns() + TURN_NS
-            while self._defect is None and (self._under_way or self._settling):
+            while self._defect is None and self._is_busy():
                 self._ended.clear()
                 await self._ended.wait()
         finally:
-            for request in self._under_way.values():
-                request.cancel()
+            self._courier.is_draining = True
+            self._courier.cancel()
         if self._defect is not None:
             raise self._defect
 
@@ -156,29 +204,50 @@ class Forwarder:
 
     # -- carrying it
 
+    def _is_busy(self) -> bool:
+        """Whether there are requests without an answer, or ends that are not on disk."""
+        return bool(self._courier.under_way or self._courier.settling or self._settling)
+
     def _carry(self, parcel: Parcel, passage: Passage) -> None:
         assert parcel.body is not None, "nothing to carry"
-        wall_ms, records = self._clock.wall_ms(), parcel.records
-        self._requests = number = self._requests + 1
-        headers = stamps(records, wall_ms) + self._signer.headers(
-            [record.seq for record in records], parcel.body, wall_ms
+        is_plain = len(parcel.records) == 1 and parcel.body is parcel.records[0].body and not parcel.old
+        self._courier.carry(parcel.records, parcel.body, None if is_plain else parcel, passage)
+
+    def _lines(self, records: list[InboundRecord], body: bytes, wall_ms: int) -> bytes:
+        """A request's own header lines."""
+        return stamps(records, wall_ms) + self._signer.headers(
+            [record.seq for record in records], body, wall_ms
         )
 
-        def answered(answer: BackendAnswer) -> None:
-            del self._under_way[number]
-            try:
-                self._judge(parcel, passage, answer)
-            except Exception as error:  # noqa: BLE001 - it ends `work`, and the process: nobody else would see it here
-                self._defect = error
-                self.drain()
-            if self._is_draining:
-                self._ended.set()
+    def _conclude(self, errand: Errand, answer: Any) -> None:
+        """An answer that is no plain success."""
+        answer = answer if self._route is None else self._route.answer_of(answer)
+        parcel = errand.parcel or Parcel(errand.records, errand.records[0].body)
+        self._judge(parcel, errand.passage, answer)
 
-        self._under_way[number] = self._backend.post_soon(parcel.body, headers, answered)
+    def _fail(self, error: Exception) -> None:
+        """A part has failed: `work` ends with it, and the process. Nobody else would see it."""
+        self._defect = error
+        self.drain()
+        self._ended.set()
+
+    def _joint_change(self, ends: Ends) -> Change:
+        """What some plain successes change on disk."""
+        return Change(
+            inbound_done=ends.records,
+            books=_delivered_entries(ends),
+            on_commit=[ends.stored],
+            on_failure=[ends.failed],
+            size=len(ends.records),
+        )
+
+    def _note_delivered(self, ends: Ends) -> None:
+        """They are on disk, and leave the queue after this."""
+        self._books.apply(_delivered_entries(ends))
 
     def _judge(self, parcel: Parcel, passage: Passage, answer: BackendAnswer) -> None:
         verdict = judge(answer.status)
-        self.verdicts[verdict] += 1
+        self._verdicts[verdict] += 1
         had_room = self.gate.has_room_for_retry
         if verdict is Verdict.DELIVERED:
             self._succeed(passage)
@@ -195,16 +264,20 @@ class Forwarder:
 
     def _succeed(self, passage: Passage) -> None:
         if self.gate.succeed(passage, self._clock.now_ns()):
-            log.info("backend answers again", extra={"destination": self.name})
-            self.backlog.hasten()  # what was put off because it did not need not wait any longer
+            self._recovered()
+
+    def _recovered(self) -> None:
+        """A time of trouble is over: what was put off for it need not wait any longer."""
+        log.info("backend answers again", extra={"destination": self.name})
+        self.backlog.hasten()
 
     # -- what the answer means for it
 
     def _deliver(self, parcel: Parcel, answer: BackendAnswer) -> None:
         change = Change(inbound_done=parcel.records)
         record = parcel.records[0]
-        if self.replies is not None and answer.body:
-            self.replies.add_replies(record, answer.body, change)
+        if self._replies is not None and answer.body:
+            self._replies.add_replies(record, answer.body, change)
         age_ms = self._clock.wall_ms() - record.received_ms
         self.latency.record_ns(max(0, age_ms) * NS_PER_MS)
         self._settle(parcel, change)
@@ -318,3 +391,12 @@ class Forwarder:
 
     def _said(self, answer: BackendAnswer) -> dict[str, object]:
         return {"destination": self.name, "status": answer.status, "error": answer.error}
+
+
+def _delivered_entries(ends: Ends) -> list[BookEntry]:
+    """The books' entries of some plain successes."""
+    kinds: dict[Kind, int] = {}
+    for counts, records in ends.counts.items():
+        for kind, count in unpack_counts(counts):
+            kinds[kind] = kinds.get(kind, 0) + count * records
+    return outcome_entries(kinds.items(), Outcome.DELIVERED)

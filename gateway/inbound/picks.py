@@ -56,7 +56,7 @@ class Singles:
         """`waits` is told how long each that was never tried has waited."""
         self._backlog = backlog
         self._gate = gate
-        self._waits = waits
+        self.waits = waits
         self._clock = clock
 
     def has_next(self) -> bool:
@@ -108,7 +108,7 @@ class Singles:
     def _note_wait(self, record: InboundRecord) -> None:
         """A probe of a destination in trouble has got nowhere yet, so its wait is not over."""
         if self._gate.breaker.is_closed:
-            self._waits.note(self._clock.wall_ms() - record.received_ms)
+            self.waits.note(self._clock.wall_ms() - record.received_ms)
 
 
 class BatchBounds(NamedTuple):

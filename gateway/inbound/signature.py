@@ -15,9 +15,19 @@ class Signer:
     """Makes the headers `webhook-id`, `webhook-timestamp` and, with keys, `webhook-signature`."""
 
     def __init__(self, id_of: Callable[[int], str], keys: Sequence[bytes] = ()) -> None:
-        """`id_of` gives a sequence number a name that no other store uses."""
+        """`id_of` gives a sequence number a name that no other store uses, and that ends with the number."""
         self._id_of = id_of
         self._keys = tuple(keys)
+
+    @property
+    def signs(self) -> bool:
+        """Whether there are keys."""
+        return bool(self._keys)
+
+    @property
+    def id_prefix(self) -> bytes:
+        """What stands before the number in the name of one record."""
+        return self._id_of(0).removesuffix("0").encode()
 
     def headers(self, seqs: Sequence[int], body: bytes, wall_ms: int) -> bytes:
         """The header lines of an attempt at `wall_ms` to bring `body`, which carries the records `seqs`."""

@@ -1,0 +1,55 @@
+from libc.stdint cimport int64_t
+
+from .backlog cimport HotBacklog, Starter
+from .endpoint cimport BaseEndpoint
+from .exchange cimport Exchange
+from .gate cimport GateCore
+from .histogram cimport LatencyHistogram
+from .limit cimport Passage
+from .stamps cimport Stamper
+from .waits cimport LeastWait
+
+
+cdef class Courier(Starter):
+    cdef readonly set under_way  # errands without an answer
+    cdef readonly int64_t settling  # ends that are not on disk yet
+    cdef readonly int64_t delivered
+    cdef readonly LatencyHistogram latency
+    cdef public bint is_draining
+
+    cdef HotBacklog _backlog
+    cdef GateCore _gate
+    cdef LeastWait _waits  # None: it starts nothing of itself
+    cdef BaseEndpoint _endpoint  # None: requests go through _post_soon
+    cdef object _post_soon
+    cdef Stamper _stamper  # None: all lines are written by _lines
+    cdef object _lines
+    cdef object _clock
+    cdef object _gather
+    cdef object _make_change
+    cdef object _note_stored
+    cdef object _unusual
+    cdef object _recovered
+    cdef object _ended
+    cdef object _failed
+    cdef bint _wants_bodies
+    cdef Ends _open
+
+    cdef int go(self, list records, bytes body, object parcel, Passage passage, int64_t now_ns) except -1
+    cdef int conclude(self, Errand errand, bint is_plain_success, object answer) except -1
+    cdef int deliver(self, Errand errand) except -1
+    cdef int settle(self, object record) except -1
+
+
+cdef class Errand(Exchange):
+    cdef readonly list records
+    cdef readonly object parcel  # None: the one record, byte for byte
+    cdef readonly Passage passage
+    cdef Courier _courier
+    cdef object _request  # where it did not go through an endpoint
+
+
+cdef class Ends:
+    cdef readonly list records
+    cdef readonly dict counts  # how many records have these packed counts
+    cdef Courier _courier
