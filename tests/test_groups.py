@@ -6,6 +6,7 @@ from collections import deque
 import pytest
 from builders import send, turns
 
+from gateway._fast.history import HOUR_S
 from gateway.budget.groups import (
     ANSWER_AGE_NS,
     ASK_WAIT_NS,
@@ -15,7 +16,6 @@ from gateway.budget.groups import (
     WANTED_MAX,
     GroupSizes,
 )
-from gateway.budget.history import HOUR_S
 from gateway.budget.ratios import REACH_NS, SENDS_MAX, WATCH_NS, Ratios
 from gateway.budget.recipients import Recipients
 from gateway.clock import NS_PER_S, FakeClock

@@ -6,11 +6,11 @@ from typing import Final
 import msgspec
 import orjson
 
+from gateway._fast.history import HOUR_S
 from gateway.app.parts import Parts
-from gateway.budget.history import HOUR_S, SPANS_S
 from gateway.budget.shards import shard_part
 from gateway.budget.sustain import Terms
-from gateway.budget.usage import EDGE_S, Usage, report
+from gateway.budget.usage import EDGE_S, SPANS_S, Usage, report
 from gateway.events import Kind, TpsKind
 
 log = logging.getLogger(__name__)

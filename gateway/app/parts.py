@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from gateway._fast.history import ArrivalMeter, SecondsHistory
 from gateway.app.bridges import EndedSends, HttpBackends, InstantReplies
 from gateway.app.dead_letters import DeadLetters
 from gateway.app.inbound_parts import InboundParts
@@ -14,7 +15,6 @@ from gateway.budget.ceiling import Ceiling
 from gateway.budget.classes import ClassShares
 from gateway.budget.fanout import FanOut
 from gateway.budget.groups import GroupSizes
-from gateway.budget.history import SecondsHistory
 from gateway.budget.metered import MeteredBudget
 from gateway.budget.pairs import PairLimit
 from gateway.budget.ratios import Ratios
@@ -229,11 +229,6 @@ class Parts:
             self.pairs = PairLimit(settings.pair_limit_interval_ms * NS_PER_MS, settings.pair_limit_burst)
             self._memory.restore_pairs(self.pairs)
 
-    def _charge_arrival(self, kind: TpsKind, count: int, now_ns: int) -> None:
-        self._metered.charge(kind, count, now_ns)
-        if self.fanout is not None:
-            self.fanout.charge_arrival(count * self.settings.tps_cost.of(kind), now_ns)
-
     def _tell_receipt(self, kind: TpsKind, message_id: str, participant: str, now_ns: int) -> None:
         is_read = kind is TpsKind.READ
         self.sizes.ratios.arrived(message_id, is_read=is_read)
@@ -243,7 +238,10 @@ class Parts:
 
     def _build_doors(self) -> None:
         settings, store = self.settings, self.store
-        self.receiver = self.inbound.open_door(self._charge_arrival, self._tell_receipt)
+        receive, send, delivered, read = (settings.tps_cost.of(kind) for kind in TpsKind)
+        arrivals = None if self.fanout is None else self.fanout.arrivals
+        meter = ArrivalMeter(self.budget.core, self.history, (receive, send, delivered, read), arrivals)
+        self.receiver = self.inbound.open_door(meter.charge, self._tell_receipt)
         self.send_rate = SendRate(self.clock)
         self.push = PushParts(
             settings,

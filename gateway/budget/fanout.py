@@ -99,7 +99,8 @@ class FanOut:
         self._cost = cost
         self._window_ms = window_ms
         low, high = _WINDOW_ENTRIES
-        self._arrivals = SlidingWindow(QUIET_NS, min(max(low, 2 * tps * QUIET_NS // NS_PER_S), high))
+        self.arrivals = SlidingWindow(QUIET_NS, min(max(low, 2 * tps * QUIET_NS // NS_PER_S), high))
+        """What was used by what came in, as `charge_arrival` enters it: quiet is measured by it."""
         self._entries: dict[int, _Entry] = {}
         """By token, oldest first: so the first one is the next to expire."""
         self._named: dict[str, _Entry] = {}
@@ -156,7 +157,7 @@ class FanOut:
     def _quiet_at_ns(self, now_ns: int) -> int:
         """When it is quiet if nothing more arrives, but no later than the end of clearing, which may begin now."""
         quiet = self.tps * QUIET_NS // NS_PER_S * QUIET_PERCENT // 100
-        quiet_at_ns = self._arrivals.free_at_ns(now_ns, 0, quiet)
+        quiet_at_ns = self.arrivals.free_at_ns(now_ns, 0, quiet)
         if quiet_at_ns <= now_ns:
             return now_ns
         if self._clearing_until_ns is None:
@@ -224,7 +225,7 @@ class FanOut:
     def charge_arrival(self, count: int, now_ns: int) -> None:
         """So much of the plan was used by what came in, of whatever kind: quiet is measured by it."""
         if count:
-            self._arrivals.record(now_ns, count)
+            self.arrivals.record(now_ns, count)
 
     def expire(self, now_ns: int) -> None:
         """Forget what should have come by now. Every other call does it too."""

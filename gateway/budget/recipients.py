@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gateway.budget.history import HOUR_S, SecondsHistory
+from gateway._fast.history import HOUR_S, SecondsHistory
 
 _SENDS: Final = 0
 _RECIPIENTS: Final = 1

@@ -59,7 +59,7 @@ class TpsBudget:
         self._send_cost = costs[TpsKind.SEND]
         self._floor_percent = send_floor_percent if self._send_cost else 0
         self._bucket, floor = self._buckets(now_ns)
-        self._core = core = EventBudget(
+        self.core = core = EventBudget(
             tps,
             SlidingWindow(WINDOW_NS, max(CAPACITY_MIN, 2 * tps)),
             self._bucket,
@@ -121,8 +121,8 @@ class TpsBudget:
 
     def _set_rate(self, now_ns: int) -> None:
         share = self.ceiling.share
-        self._core.set_rate(self._interval_ns(share), self._burst_ns(share), now_ns)
-        self._core.set_floor_rate(self._floor_interval_ns(share), self._floor_burst_ns(share), now_ns)
+        self.core.set_rate(self._interval_ns(share), self._burst_ns(share), now_ns)
+        self.core.set_floor_rate(self._floor_interval_ns(share), self._floor_burst_ns(share), now_ns)
 
     def set_tps(self, tps: int, now_ns: int) -> None:
         """Change the plan while running (1 to 5000): the next grant already keeps the new one."""
@@ -133,27 +133,27 @@ class TpsBudget:
         self._bucket.debit(now_ns, owed)
         if floor is not None:
             floor.debit(now_ns, self.used(TpsKind.SEND, now_ns) * self._send_cost)
-        self._core.set_plan(tps, self._bucket, floor)
+        self.core.set_plan(tps, self._bucket, floor)
 
     def used(self, kind: TpsKind, now_ns: int) -> int:
         """Events of a kind in the last second."""
-        return self._core.used(kind, now_ns)
+        return self.core.used(kind, now_ns)
 
     def in_window(self, now_ns: int) -> int:
         """What counts against the limit now."""
-        return self._core.in_window(now_ns)
+        return self.core.in_window(now_ns)
 
     @property
     def totals(self) -> dict[TpsKind, int]:
         """Events of each kind since the start."""
-        return {kind: self._core.total(kind) for kind in TpsKind}
+        return {kind: self.core.total(kind) for kind in TpsKind}
 
     @property
     def window_max(self) -> int:
         """Most counted in one window at a moment when a send was granted into room, that send included."""
-        return self._core.window_max
+        return self.core.window_max
 
     @property
     def floor_grants(self) -> int:
         """Sends granted by the floor."""
-        return self._core.floor_grants
+        return self.core.floor_grants

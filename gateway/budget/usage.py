@@ -5,11 +5,14 @@ from typing import Final, Literal
 
 import msgspec
 
+from gateway._fast.history import HOUR_S
 from gateway.budget.advice import Advice, advise
-from gateway.budget.history import SPANS_S
 from gateway.budget.sustain import DELIVERED_RATIO, READ_RATIO, Terms, Traffic
 from gateway.config import Dialect
 from gateway.events import TpsKind
+
+SPANS_S: Final = (60, 300, HOUR_S)
+"""What reports show beside the second of now."""
 
 MEASURE_SENDS_MIN: Final = 100
 """Sends in the hour to measure ratios on: a ratio of 0.7 is then known to about 0.09."""
