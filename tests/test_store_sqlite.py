@@ -165,6 +165,17 @@ async def test_what_can_wait_shares_the_commit_of_what_can_not(rig: Rig) -> None
     assert (rig.store.commits, rig.store.changes) == (1, 2)
 
 
+async def test_what_can_wait_is_hurried(rig: Rig) -> None:
+    change = Change(inbound=[inbound(1)])
+    stored = awaited(change)
+    rig.store.put(change, can_wait=True)
+    timer = rig.store._timer
+    assert timer is not None
+    rig.store.hurry()
+    await stored
+    assert timer.cancelled()
+
+
 async def test_what_can_wait_is_stored_by_itself_too(rig: Rig) -> None:
     change = Change(inbound=[inbound(1)])
     stored = awaited(change)

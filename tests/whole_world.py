@@ -28,6 +28,7 @@ from gateway.app.parts import Parts
 from gateway.clock import NS_PER_S
 from gateway.errors import StoreError
 from gateway.events import TpsKind
+from gateway.http.client import HttpClient
 from gateway.ops.memory import MemoryGauge
 from gateway.outbound.answers import PushAnswer
 from gateway.outbound.options import KEY, NOT_BEFORE, PREFER, PRIORITY, RECEIPTS, TTL, UNCERTAIN
@@ -549,6 +550,14 @@ def _wrapped(value: dict[str, Any], *, is_cloud: bool) -> bytes:
     return json.dumps(top).encode()
 
 
+class CalledBackend(bridges.HttpBackend):
+    """On an endpoint of ours, which is not native."""
+
+    def __init__(self, http: HttpClient, url: str) -> None:
+        super().__init__(http, url)
+        self.route = None
+
+
 @contextlib.contextmanager
 def _edges(world: World) -> Iterator[None]:
     """Sockets, the disk's thread and the kernel's timer are the world's."""
@@ -565,7 +574,13 @@ def _edges(world: World) -> Iterator[None]:
                 "tls_context": lambda *_args, **_named: None,
             },
         ),
-        (bridges, {"HttpClient": lambda timeout_ms, *_: world.life.backend_http(timeout_ms)}),
+        (
+            bridges,
+            {
+                "HttpClient": lambda timeout_ms, *_: world.life.backend_http(timeout_ms),
+                "HttpBackend": CalledBackend,
+            },
+        ),
         (inbound_parts, {"MemoryGauge": lambda: MemoryGauge(Path("/nonexistent"))}),
         (sqlite_open, {"secrets": secrets}),
     ]

@@ -26,6 +26,7 @@ cdef class Courier(Starter):
     cdef object _lines
     cdef object _clock
     cdef object _gather
+    cdef object _hurry
     cdef object _make_change
     cdef object _note_stored
     cdef object _unusual
@@ -47,6 +48,8 @@ cdef class Errand(Exchange):
     cdef readonly Passage passage
     cdef Courier _courier
     cdef object _request  # where it did not go through an endpoint
+
+    cdef bint _is_plain(self, int status, const char* body, Py_ssize_t size) noexcept
 
 
 cdef class Ends:

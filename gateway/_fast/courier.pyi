@@ -31,6 +31,7 @@ class Courier(Starter):
         lines: Callable[[list[Any], bytes, int], bytes],
         clock: Any,
         gather: Callable[[Callable[[], Any]], object],
+        hurry: Callable[[], object],
         make_change: Callable[[Ends], Any],
         note_stored: Callable[[Ends], object],
         unusual: Callable[[Errand, Any], object],
@@ -42,7 +43,7 @@ class Courier(Starter):
 
         `waits`: told how long each that was never tried has waited; None: nothing is started but what `carry` is given.
         `lines(records, body, wall_ms)` are a request's own header lines; of a single record they are the stamper's, if there
-        is one. `gather` is `Store.gather`, `make_change(ends)` makes the change of some ends, and `note_stored(ends)` is told
+        is one. `gather` and `hurry` are the store's, `make_change(ends)` makes the change of some ends, and `note_stored(ends)` is told
         before the queue is. `unusual(errand, answer)` gets what is no plain success: a Response from an endpoint, or what
         `post_soon` has answered. `recovered()`: an answer has ended a time of trouble. `failed(error)`: one of these raised.
         """

@@ -27,6 +27,8 @@ from .waits cimport LeastWait
 cdef enum:
     ALL_CLASSES = 0xFFFF
     NS_PER_MS = 1_000_000
+    # Ends that wait for the commit of something else: more go by themselves, for their records are in hand until then.
+    CROWD = 64
 
 
 cdef inline bint is_silent(const char* body, Py_ssize_t size) noexcept nogil:
@@ -48,6 +50,7 @@ cdef class Courier(Starter):
         lines not None,
         clock not None,
         gather not None,
+        hurry not None,
         make_change not None,
         note_stored not None,
         unusual not None,
@@ -66,6 +69,7 @@ cdef class Courier(Starter):
         self._lines = lines
         self._clock = clock
         self._gather = gather
+        self._hurry = hurry
         self._make_change = make_change
         self._note_stored = note_stored
         self._unusual = unusual
@@ -181,6 +185,8 @@ cdef class Courier(Starter):
         if is_new:
             self._open = ends
             self._gather(self._close)  # which it may call at once
+        elif len(ends.records) == CROWD:
+            self._hurry()
         return 0
 
     def _close(self):
@@ -193,30 +199,25 @@ cdef class Courier(Starter):
 @cython.final
 cdef class Errand(Exchange):
     cpdef void answered(self, int status, bytes whole, Py_ssize_t body_at) except *:
-        cdef bint is_plain = (
-            200 <= status < 300
-            and self.parcel is None
-            and (
-                not self._courier._wants_bodies
-                or is_silent(PyBytes_AS_STRING(whole) + body_at, PyBytes_GET_SIZE(whole) - body_at)
-            )
+        cdef bint is_plain = self._is_plain(
+            status, PyBytes_AS_STRING(whole) + body_at, PyBytes_GET_SIZE(whole) - body_at
         )
         self._courier.conclude(self, is_plain, None if is_plain else whole_response(status, whole, body_at))
 
     cpdef void settled(self, Response response) except *:
-        self._courier.conclude(self, False, response)
+        self(response)
 
     def __call__(self, answer not None):
-        cdef object status = answer.status
+        cdef int status = 0 if answer.status is None else answer.status
         cdef bytes body = answer.body
-        self._courier.conclude(
-            self,
-            status is not None
-            and 200 <= <int?>status < 300
-            and self.parcel is None
-            and (not self._courier._wants_bodies or is_silent(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body))),
-            answer,
-        )
+        cdef bint is_plain = self._is_plain(status, PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body))
+        self._courier.conclude(self, is_plain, answer)
+
+    cdef bint _is_plain(self, int status, const char* body, Py_ssize_t size) noexcept:
+        """Whether an answer, 0 for none, is a success that says no more."""
+        if not 200 <= status < 300 or self.parcel is not None:
+            return False
+        return not self._courier._wants_bodies or is_silent(body, size)
 
 
 @cython.final

@@ -105,6 +105,7 @@ class Forwarder:
             lines=self._lines,
             clock=clock,
             gather=functools.partial(store.gather, can_wait=True),
+            hurry=store.hurry,
             make_change=self._joint_change,
             note_stored=self._note_delivered,
             unusual=self._conclude,

@@ -241,8 +241,11 @@ class Store(Protocol):
     def put(self, change: Change, *, can_wait: bool = False) -> None:
         """Queue `change` for the next group commit, which its own callbacks tell of.
 
-        `can_wait`: nobody is kept waiting by a few ms, in which it may share the commit of something else.
+        `can_wait`: nobody is kept waiting by some tens of ms, in which it may share the commit of something else.
         """
+
+    def hurry(self) -> None:
+        """Let what was put and could wait do so no longer."""
 
     def gather(self, make: Callable[[], Change], *, can_wait: bool = False) -> None:
         """As `put`, of the change that `make` gives when what came in this turn of the loop is taken together.
