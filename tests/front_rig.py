@@ -11,9 +11,10 @@ from typing import Any, Final, NamedTuple
 from aiohttp import web
 from virtual_time import VirtualLoop, virtual_loop
 
+from gateway._fast.front_connection import IDLE_S
 from gateway.clock import SystemClock
 from gateway.http.front import Front
-from gateway.http.front_connection import IDLE_S, Reception
+from gateway.http.front_answers import Reception
 from gateway.http.ingest import Ingest
 
 BODY_MAX: Final = 4096

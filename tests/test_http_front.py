@@ -10,9 +10,9 @@ import pytest
 from front_rig import BODY_MAX, HEAD, Listener, Wire, answers_in, listening, settle, webhook
 from virtual_time import run_virtual, virtual_loop
 
+from gateway._fast.front_connection import HEAD_TIMEOUT_S, IDLE_S, UNREAD_MAX_BYTES, UNREAD_S, Connection
 from gateway.http import bodies
 from gateway.http.bodies import BODY_TIMEOUT_S
-from gateway.http.front_connection import HEAD_TIMEOUT_S, IDLE_S, UNREAD_MAX_BYTES, UNREAD_S, Connection
 from gateway.http.front_handoff import HandedOff
 from gateway.http.front_table import SWEEP_S
 

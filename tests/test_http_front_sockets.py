@@ -15,7 +15,7 @@ import pytest
 import uvloop
 from front_rig import BODY_MAX, Answer, Listener, answers_in, corpus, listening, webhook
 
-from gateway.http.front_connection import Connection
+from gateway._fast.front_connection import Connection
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 QUERY = b"GET /v1/messages/abc HTTP/1.1\r\nHost: gw\r\n\r\n"
@@ -258,7 +258,7 @@ def test_reads_on_after_a_client_that_did_not_read(play: Callable[[Scenario], No
         await until(lambda: len(listener.inside.taken) > 0)
         [connection] = listener.ingest.connections._guests
         assert isinstance(connection, Connection)
-        await until(lambda: connection._is_choked)
+        await until(lambda: connection.is_choked)
         taken = len(listener.inside.taken)
         assert taken < count
         await asyncio.sleep(0.01)

@@ -24,8 +24,7 @@ from aiohttp import web
 from compare import about, headline
 
 from gateway.clock import SystemClock
-from gateway.http.front_answers import Answers
-from gateway.http.front_connection import Reception
+from gateway.http.front_answers import Answers, Reception
 from gateway.http.ingest import Ingest
 
 CONNECTIONS: Final = 24

@@ -1,3 +1,11 @@
+cdef enum:
+    # The verdicts, and the most bytes of a head; `http_head.pyi` says what they mean.
+    C_OTHER = -1
+    C_MORE = 0
+    C_HOT = 1
+    C_HEAD_MAX = 16384
+
+
 cdef class HeadScanner:
     # Of the last request that was HOT, as offsets into the data that was scanned
     cdef readonly Py_ssize_t body_start
@@ -11,6 +19,9 @@ cdef class HeadScanner:
     cdef Py_ssize_t _body_max
     cdef const unsigned char* _head  # where the head that is being scanned begins
     cdef unsigned int _seen  # bits of the fields that may come once
+
+    # `scan` for C: `data` is not None, and `start` is within it.
+    cdef int look(self, bytes data, Py_ssize_t start) noexcept
 
     cdef int _scan(self, Py_ssize_t size) noexcept nogil
     cdef bint _takes(

@@ -18,11 +18,6 @@ cimport cython
 from .bounds cimport require
 
 cdef enum:
-    C_OTHER = -1
-    C_MORE = 0
-    C_HOT = 1
-
-    C_HEAD_MAX = 16384
     FIELDS_MAX = 64
     FIELD_MAX = 8000  # a complete server's own limit is 8190
     DIGITS_MAX = 12
@@ -80,11 +75,13 @@ cdef class HeadScanner:
         self._body_max = body_max
 
     def scan(self, bytes data not None, Py_ssize_t start=0):
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        require("start", start, 0, PyBytes_GET_SIZE(data))
+        return self.look(data, start)
+
+    cdef int look(self, bytes data, Py_ssize_t start) noexcept:  # nothing here raises
         cdef int verdict
-        require("start", start, 0, size)
         self._head = <const unsigned char*>PyBytes_AS_STRING(data) + start
-        verdict = self._scan(size - start)
+        verdict = self._scan(PyBytes_GET_SIZE(data) - start)
         if verdict == C_HOT:
             self.body_start += start
             self.signature_start += start

@@ -14,6 +14,7 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway._fast.front_connection import IDLE_S
 from gateway.app.budget_page import budget_page, change_plan, usage_of
 from gateway.app.dead_page import DeadPage
 from gateway.app.operator_state import OperatorState
@@ -26,7 +27,6 @@ from gateway.config import Settings
 from gateway.errors import StoreError
 from gateway.http.admin import Admin
 from gateway.http.front import BACKLOG, Front
-from gateway.http.front_connection import IDLE_S
 from gateway.http.ingest import Ingest
 from gateway.http.server_log import SERVER_LOG
 from gateway.ops import systemd

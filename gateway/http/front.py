@@ -9,9 +9,10 @@ and strict and the complete server complete; `tests/test_http_front_difference.p
 import asyncio
 import contextlib
 import ssl
-from typing import Final
+from typing import Final, cast
 
-from gateway.http.front_connection import Connection, Door
+from gateway._fast.front_connection import Connection, Door
+from gateway.http.front_table import Connections
 
 BACKLOG: Final = 4096
 """Connections the kernel holds for us: 32 nodes with 24 requests each, five times over."""
@@ -23,13 +24,15 @@ HANDSHAKE_TIMEOUT_S: Final = 15.0
 class Front:
     """Listens, and makes a `Connection` of each connection."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, connections: Connections) -> None:
+        """`connections` are those of `door`."""
         self._door = door
+        self._connections = connections
         self._server: asyncio.Server | None = None
 
-    def connection(self) -> Connection:
+    def connection(self) -> asyncio.Protocol:
         """The protocol of a new connection."""
-        return Connection(self._door)
+        return cast(asyncio.Protocol, Connection(self._door))  # native: it cannot inherit from it
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
         """Open the door; the port. Raises OSError when that can't be."""
@@ -46,21 +49,21 @@ class Front:
 
     def drain(self) -> None:
         """Accept no connection any more, and leave every request to aiohttp, which refuses it."""
-        self._door.is_draining = True
+        self._door.drain()
         if self._server is not None:
             self._server.close()
 
     def close(self) -> None:
         """Drain, and close each connection of ours once what it waits for is answered; aiohttp closes its own."""
         self.drain()
-        self._door.connections.close()
+        self._connections.close()
 
     async def wait_closed(self, timeout_s: float) -> None:
         """Wait until all connections are closed, aiohttp's too, for at most so long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self._door.connections.wait_empty()
+                await self._connections.wait_empty()
 
     def abort(self) -> None:
         """Cut off what is left. A client that does not read would keep the loop from closing."""
-        self._door.connections.abort()
+        self._connections.abort()

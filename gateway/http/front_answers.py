@@ -2,11 +2,20 @@
 
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.clock import Clock
 
 RETRY_AFTER_S: Final = "1"
+
+
+class Reception(Protocol):
+    """How a webhook is answered."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
 
 
 class Answers:
@@ -14,19 +23,20 @@ class Answers:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._stale_at = float("-inf")
+        self.stale_at = float("-inf")
+        """When what `ok` says is no longer true."""
         self._date = ""
         self._ok = b""
 
     def ok(self, now: float) -> bytes:
         """200 with an empty object. RFC 9110 (6.6.1) wants a date on it, to the second."""
-        if now >= self._stale_at:
+        if now >= self.stale_at:
             self._renew(now)
         return self._ok
 
     def refusal(self, status: int, text: str, now: float, *, closes: bool = False) -> bytes:
         """`text` with another status; 503 says when to come again, and `closes` that nothing follows."""
-        if now >= self._stale_at:
+        if now >= self.stale_at:
             self._renew(now)
         body = text.encode(errors="backslashreplace")
         lines = [
@@ -44,7 +54,7 @@ class Answers:
     def _renew(self, now: float) -> None:
         """Make what is valid until the wall clock's next second."""
         wall_ms = self._clock.wall_ms()
-        self._stale_at = now + 1 - wall_ms % 1000 / 1000
+        self.stale_at = now + 1 - wall_ms % 1000 / 1000
         self._date = f"Date: {formatdate(wall_ms // 1000, usegmt=True)}"
         self._ok = (
             "HTTP/1.1 200 OK\r\n"

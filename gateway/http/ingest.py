@@ -4,20 +4,22 @@ import asyncio
 import hmac
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from gateway._fast.front_connection import Door
 from gateway._fast.http_head import HeadScanner
 from gateway.clock import Clock
 from gateway.http.app_secret import SIGNATURE_HEADER, SIGNATURE_WRONG, is_signed
-from gateway.http.bodies import BodyProblem, BodyReader
+from gateway.http.bodies import BODY_TIMEOUT_S, BodyProblem, BodyReader
 from gateway.http.front import Front
-from gateway.http.front_answers import RETRY_AFTER_S, Answers
-from gateway.http.front_connection import Door, Reception
+from gateway.http.front_answers import RETRY_AFTER_S, Answers, Reception
 from gateway.http.front_handoff import watched
 from gateway.http.front_table import Connections
+from gateway.http.front_unusual import Unusual
 from gateway.http.push_routes import PushApi, PushRoutes, ReceiptQueries
 
 _JSON: Final = "application/json"
@@ -80,18 +82,19 @@ class Ingest:
         """What serves this listener; `handler` makes aiohttp's for the application above."""
         loop = asyncio.get_running_loop()
         self.connections = Connections(connections_max, loop)
+        answers = Answers(clock)
         door = Door(
             self._webhooks.take,
-            self._count_refusal,
-            handler,
             HeadScanner(self._webhook_path.encode(), self._webhook_body_max),
-            self._app_secret,
+            partial(is_signed, self._app_secret) if self._app_secret else None,
+            answers,
+            Unusual(self._count_refusal, handler, answers, self.connections),
             self._bodies,
-            Answers(clock),
+            BODY_TIMEOUT_S,
             self.connections,
             loop,
         )
-        return Front(door)
+        return Front(door, self.connections)
 
     @property
     def reading_bytes(self) -> int:

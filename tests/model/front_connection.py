@@ -1,123 +1,56 @@
-"""One connection on the hot path: ordinary webhooks are taken here, anything else makes it aiohttp's for good.
+"""A connection of the hot front, written plainly: the truth that the native one is compared with."""
 
-Requests of a connection are taken one after the other: what comes behind one that has no answer yet is held, and
-reading stops. So answers keep their order, the inside sees bodies in the order they came in, and what a connection
-holds is bounded by one read. No sender we know pipelines, so nothing is lost by it.
-
-States: idle (nothing held) · an incomplete head (`_partial`) · an incomplete body (`_body`) · waiting for an answer
-(`_waits`; `_held` is what came behind it) · choked: the client does not read its answers · handed off.
-No task, future or timer is made for a request; times are looked after by `front_table.py`.
-"""
-
-import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol, cast
+from typing import Any
 
-from aiohttp.web_protocol import RequestHandler
-
+from gateway._fast.front_connection import HEAD_TIMEOUT_S, IDLE_S, UNREAD_MAX_BYTES, UNREAD_S
 from gateway._fast.http_head import HEAD_MAX_BYTES, HOT, MORE, HeadScanner
-from gateway.http.app_secret import SIGNATURE_WRONG, is_signed
-from gateway.http.bodies import BODY_TIMEOUT_S, BodyProblem, BodyReader
-from gateway.http.front_answers import Answers
-from gateway.http.front_handoff import HandedOff
-from gateway.http.front_table import Connections
-
-IDLE_S: Final = 75.0
-"""For a connection on which nothing is under way, as nginx's default; on aiohttp's side too."""
-
-HEAD_TIMEOUT_S: Final = 30.0
-"""From a head's first byte to its last."""
-
-UNREAD_S: Final = 30.0
-"""For a client to take its answers."""
-
-UNREAD_MAX_BYTES: Final = 16_384
-"""Of answers that a client does not take: then no more is read from it. TLS's own limit would be 512 KiB."""
 
 
-class Reception(Protocol):
-    """How a webhook is answered."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def reason(self) -> str: ...
-
-
-class Door:
-    """What the connections of a listener share."""
-
-    __slots__ = (
-        "answers",
-        "app_secret",
-        "bodies",
-        "connections",
-        "handler",
-        "is_draining",
-        "refuse",
-        "scanner",
-        "soon",
-        "take",
-        "time",
-    )
+class DoorModel:
+    """What connections share; the same arguments as the native door."""
 
     def __init__(
         self,
-        take: Callable[[bytes, Callable[[Reception], None]], None],
-        refuse: Callable[[str], None],
-        handler: Callable[[], RequestHandler],
+        take: Callable[[bytes, Callable[[Any], None]], None],
         scanner: HeadScanner,
-        app_secret: bytes,
-        bodies: BodyReader,
-        answers: Answers,
-        connections: Connections,
-        loop: asyncio.AbstractEventLoop,
+        is_signed: Callable[[bytes, bytes], bool] | None,
+        answers: Any,
+        unusual: Any,
+        bodies: Any,
+        body_timeout_s: float,
+        connections: Any,
+        loop: Any,
     ) -> None:
-        """`take` is given webhooks; `refuse` counts what does not get that far, by reason.
-
-        `handler` makes aiohttp's for a connection; with an `app_secret` webhooks must be signed.
-        """
         self.take = take
-        self.refuse = refuse
-        self.handler = handler
         self.scanner = scanner
-        self.app_secret = app_secret
-        self.bodies = bodies
+        self.is_signed = is_signed
         self.answers = answers
+        self.unusual = unusual
+        self.bodies = bodies
+        self.body_timeout_s = body_timeout_s
         self.connections = connections
         self.time = loop.time
         self.soon = loop.call_soon
         self.is_draining = False
-        """Then every request is aiohttp's, which refuses it."""
+
+    def drain(self) -> None:
+        self.is_draining = True
 
 
-class Connection(asyncio.Protocol):
+class ConnectionModel:
     """One connection, from its begin to its end or until it is handed off."""
 
-    __slots__ = (
-        "_body",
-        "_body_size",
-        "_closes",
-        "_door",
-        "_held",
-        "_is_choked",
-        "_partial",
-        "_signature",
-        "_transport",
-        "_waits",
-        "since",
-    )
-
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: DoorModel) -> None:
         self._door = door
-        self._transport: asyncio.Transport | None = None
+        self._transport: Any = None
         self._partial = b""
         self._body: bytearray | None = None
         self._body_size = 0
         self._signature = b""
         self._waits = False
         self._held = b""
-        self._is_choked = False
+        self.is_choked = False
         self._closes = False
         """Once what it waits for is answered."""
         self.since = 0.0
@@ -128,14 +61,14 @@ class Connection(asyncio.Protocol):
             return False
         return not self._transport.get_write_buffer_size()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
         self._transport.set_write_buffer_limits(UNREAD_MAX_BYTES)
         self.since = self._door.time()
         if not self._door.connections.add(self):
-            self._refuse(503, "connections", "too many connections\n", closes=True)
+            self._refuse("connections", closes=True)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- nobody is told
+    def connection_lost(self, _exc: Exception | None) -> None:
         self._transport = None
         self._door.connections.remove(self)
         if self._body is not None:
@@ -143,7 +76,7 @@ class Connection(asyncio.Protocol):
             self._door.bodies.release(self._body_size)
 
     def data_received(self, data: bytes) -> None:
-        if self._waits or self._held or self._is_choked:
+        if self._waits or self._held or self.is_choked:
             self._hold(data)
         elif self._body is not None:
             self._fill(self._body, data)
@@ -158,12 +91,12 @@ class Connection(asyncio.Protocol):
             self._work(data)
 
     def pause_writing(self) -> None:
-        self._is_choked = True
+        self.is_choked = True
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        self._is_choked = False
+        self.is_choked = False
         self._go_on()
 
     def expire(self, now: float) -> None:
@@ -176,11 +109,11 @@ class Connection(asyncio.Protocol):
             if age >= UNREAD_S:
                 transport.abort()
         elif self._body is not None:
-            if age >= BODY_TIMEOUT_S:
-                self._refuse(408, BodyProblem.SLOW.reason, f"{BodyProblem.SLOW.value}\n", closes=True)
+            if age >= self._door.body_timeout_s:
+                self._refuse("body_slow", closes=True)
         elif self._partial:
             if age >= HEAD_TIMEOUT_S:
-                self._refuse(408, "head_slow", "the head did not come in time\n", closes=True)
+                self._refuse("head_slow", closes=True)
         elif age >= IDLE_S:
             transport.close()
 
@@ -210,7 +143,7 @@ class Connection(asyncio.Protocol):
             start_of_body = scanner.body_start
             end = start_of_body + scanner.body_size
             signature = b""
-            if door.app_secret:
+            if door.is_signed is not None:
                 at = scanner.signature_start
                 signature = data[at : at + scanner.signature_size]
             if end > size:
@@ -256,13 +189,13 @@ class Connection(asyncio.Protocol):
     def _take(self, body: bytes, signature: bytes) -> None:
         """Hand a whole body to the inside, which may answer before this returns."""
         door = self._door
-        if door.app_secret and not is_signed(door.app_secret, body, signature):
-            self._refuse(401, "signature", SIGNATURE_WRONG)
+        if door.is_signed is not None and not door.is_signed(body, signature):
+            self._refuse("signature", closes=False)
             return
         self._waits = True
-        door.take(body, self._answer)
+        door.take(body, self)
 
-    def _answer(self, reception: Reception) -> None:
+    def __call__(self, reception: Any) -> None:
         """Called once for each body taken."""
         assert self._waits, "answered twice"
         self._waits = False
@@ -274,25 +207,24 @@ class Connection(asyncio.Protocol):
         if reception.status == 200:
             transport.write(door.answers.ok(now))
         else:
-            transport.write(door.answers.refusal(reception.status, f"{reception.reason}\n", now))
+            transport.write(door.unusual.answer(reception, now))
         if self._closes:
             self.close()
         elif self._held:
             # Not now: the store calls us while it tells of a commit, and what is held may be anything.
             door.soon(self._go_on)
 
-    def _refuse(self, status: int, reason: str, text: str, *, closes: bool = False) -> None:
+    def _refuse(self, why: str, *, closes: bool) -> None:
         assert self._transport is not None
-        self._door.refuse(reason)
         self.since = now = self._door.time()
-        self._transport.write(self._door.answers.refusal(status, text, now, closes=closes))
+        self._transport.write(self._door.unusual.refusal(why, now, closes))
         if closes:
             self.close()
 
     def _is_free(self) -> bool:
         """Whether the next request may be looked at."""
         transport = self._transport
-        return not (self._waits or self._is_choked or transport is None or transport.is_closing())
+        return not (self._waits or self.is_choked or transport is None or transport.is_closing())
 
     def _hold(self, data: bytes) -> None:
         """Keep what has been read for later, and read no more until then."""
@@ -303,7 +235,7 @@ class Connection(asyncio.Protocol):
     def _go_on(self) -> None:
         """Look at what was held, and read again; not if an answer or the client's reading will lead here once more."""
         transport = self._transport
-        if transport is None or transport.is_closing() or self._is_choked or (self._waits and self._held):
+        if transport is None or transport.is_closing() or self.is_choked or (self._waits and self._held):
             return
         held, self._held = self._held, b""
         transport.resume_reading()
@@ -317,6 +249,4 @@ class Connection(asyncio.Protocol):
         assert not self._waits, "handed off with an answer to give"
         if transport.is_closing():
             return
-        handed = HandedOff(door.handler(), door.connections, transport, door.time())
-        door.connections.replace(self, handed)
-        handed.start(data)
+        door.unusual.hand_off(self, transport, data, door.time())
