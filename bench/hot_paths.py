@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import uvloop
+
 from gateway._fast.answer import whole_answer
 from gateway._fast.breaker import Breaker
 from gateway._fast.histogram import LatencyHistogram
@@ -30,6 +32,7 @@ from gateway.dialects.receipts import Batch
 from gateway.dialects.webhook import decode
 from gateway.events import InboundClass, InboundRecord, Kind, TpsKind, pack_counts
 from gateway.http.client import Endpoint, HttpClient, Response
+from gateway.http.ingest import Ingest
 from gateway.http.target import Origin
 from gateway.inbound.gate import Gate
 from gateway.store.backlog import Backlog
@@ -237,6 +240,56 @@ def gated(count: int) -> Run:
     return _loop(step, range(0, count * 1_000_000, 1_000_000))
 
 
+class _Wire:
+    """A transport whose client takes everything at once."""
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        pass
+
+    def write(self, data: bytes) -> None:
+        pass
+
+
+class _Told:
+    """How each webhook is answered."""
+
+    status = 200
+    reason = ""
+
+
+_TOLD: Final = _Told()
+
+
+class _Inside:
+    """Has nothing to do with a webhook but to answer it."""
+
+    def take(self, _body: bytes, answer: Callable[[Any], object]) -> None:
+        answer(_TOLD)
+
+
+def webhook_answered(count: int) -> Run:
+    """From the bytes that the loop brings to those that it sends. The loop does not run, so its time stands still."""
+    request = (
+        b"POST /webhook HTTP/1.1\r\nHost: 127.0.0.1:9080\r\nContent-Type: application/json\r\n"
+        b"User-Agent: WhatsApp Business API\r\nAccept: */*\r\nContent-Length: %d\r\n\r\n%b"
+    ) % (len(ONPREM), ONPREM)
+    inside: Any = _Inside()
+    ingest = Ingest(
+        inside, inside, inside, webhook_path="/webhook", webhook_body_max=3 << 20, push_body_max=1 << 20
+    )
+
+    async def connected() -> asyncio.Protocol:
+        handler: Any = None
+        connection = ingest.front(handler, 1, FakeClock()).connection()
+        wire: Any = _Wire()
+        connection.connection_made(wire)
+        return connection
+
+    connection = uvloop.new_event_loop().run_until_complete(connected())
+    connection.data_received(request)  # makes the answer with its date
+    return _loop(connection.data_received, [request] * count)
+
+
 def queued(count: int) -> Run:
     """Pushed, taken and settled, each for another customer."""
     clock = FakeClock()
@@ -346,6 +399,7 @@ STEPS: Final[dict[str, Step]] = {
     "ledger: a receipt": Step(ledger_record, 2000),
     "histogram: a span": Step(histogram_record, 2000),
     "http: the head of a webhook": Step(head_scanned, 2000),
+    "http: a webhook taken and answered": Step(webhook_answered, 2000),
     "http: the answer of a backend": Step(answer_read, 2000),
     "gate: a request through": Step(gated, 2000),
     "http: a request sent and answered": Step(request_answered, 2000),
