@@ -16,6 +16,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 cimport cython
 
 from .backlog cimport HotBacklog
+from .front_connection cimport Connection
 from .ledger cimport Entry, LogItem, ReceiptLedger
 from .seen cimport SeenSet
 from .siphash cimport siphash24
@@ -199,7 +200,10 @@ cdef class Batch:
         intake.pending -= len(self.answers)
         ok = intake._ok
         for answer in self.answers:
-            answer(ok)
+            if type(answer) is Connection:
+                (<Connection>answer).answer_ok()
+            else:
+                answer(ok)
         for backlog in intake._backlogs:
             (<HotBacklog>backlog).kick()
 
