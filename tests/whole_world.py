@@ -257,7 +257,7 @@ class World:
         store = self.life.store
         assert store is not None
         found = []
-        for seq in range(1, store._next_seq):
+        for seq in range(1, store.next_seq()):
             told = await self._find(store.send_id(seq))
             if told is not None:
                 found.append(told)
@@ -479,7 +479,7 @@ class World:
                 moved = await letters.retry(ParkedQuery(), 1000)
                 self.story.retried |= {store.send_id(old): store.send_id(new) for old, new in moved.items()}
             case "discard":
-                upto = store._next_seq - 1
+                upto = store.next_seq() - 1
                 found = await store.read_parked(ParkedQuery(upto_seq=upto), 0, 1000)
                 for parked in found:
                     self.story.discarded.append(

@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t
 
 from .backlog cimport HotBacklog, Starter
+from .books cimport INBOUND_KINDS, BookTotals
 from .endpoint cimport BaseEndpoint
 from .exchange cimport Exchange
 from .gate cimport GateCore
@@ -28,7 +29,11 @@ cdef class Courier(Starter):
     cdef object _gather
     cdef object _hurry
     cdef object _make_change
-    cdef object _note_stored
+    cdef object _entry_of
+    cdef tuple _kinds
+    cdef object _as_delivered
+    cdef int _as_delivered_number
+    cdef BookTotals _books
     cdef object _unusual
     cdef object _recovered
     cdef object _ended
@@ -54,5 +59,7 @@ cdef class Errand(Exchange):
 
 cdef class Ends:
     cdef readonly list records
-    cdef readonly dict counts  # how many records have these packed counts
+    cdef int64_t[INBOUND_KINDS] kinds  # events in them
     cdef Courier _courier
+
+    cdef int count(self, bytes counts) except -1

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Self, final
 
 from gateway._fast.backlog import HotBacklog, Starter
+from gateway._fast.books import BookTotals
 from gateway._fast.endpoint import BaseEndpoint
 from gateway._fast.exchange import Exchange
 from gateway._fast.gate import GateCore
@@ -32,8 +33,11 @@ class Courier(Starter):
         clock: Any,
         gather: Callable[[Callable[[], Any]], object],
         hurry: Callable[[], object],
-        make_change: Callable[[Ends], Any],
-        note_stored: Callable[[Ends], object],
+        make_change: Callable[..., Any],
+        entry_of: Callable[[Any, Any, int], Any],
+        kinds: tuple[Any, ...],
+        delivered: Any,
+        books: BookTotals,
         unusual: Callable[[Errand, Any], object],
         recovered: Callable[[], object],
         ended: Callable[[], object],
@@ -43,8 +47,8 @@ class Courier(Starter):
 
         `waits`: told how long each that was never tried has waited; None: nothing is started but what `carry` is given.
         `lines(records, body, wall_ms)` are a request's own header lines; of a single record they are the stamper's, if there
-        is one. `gather` and `hurry` are the store's, `make_change(ends)` makes the change of some ends, and `note_stored(ends)` is told
-        before the queue is. `unusual(errand, answer)` gets what is no plain success: a Response from an endpoint, or what
+        is one. `gather` and `hurry` are the store's; `make_change` and `entry_of(kind, outcome, count)` make a Change and a
+        BookEntry, of `kinds` and with the outcome `delivered`, which go to `books`. `unusual(errand, answer)` gets what is no plain success: a Response from an endpoint, or what
         `post_soon` has answered. `recovered()`: an answer has ended a time of trouble. `failed(error)`: one of these raised.
         """
 
@@ -94,10 +98,6 @@ class Ends:
 
     @property
     def records(self) -> list[Any]: ...
-    @property
-    def counts(self) -> dict[bytes, int]:
-        """How many of them have these packed counts."""
-
     def stored(self) -> None:
         """That is on disk: the queue lets them go."""
 

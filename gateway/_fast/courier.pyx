@@ -15,6 +15,7 @@ from libc.stdint cimport int64_t
 cimport cython
 
 from .backlog cimport HotBacklog, Starter
+from .books cimport INBOUND_KINDS, BookTotals, packed_count
 from .endpoint cimport BaseEndpoint
 from .exchange cimport Exchange
 from .gate cimport GateCore
@@ -52,7 +53,10 @@ cdef class Courier(Starter):
         gather not None,
         hurry not None,
         make_change not None,
-        note_stored not None,
+        entry_of not None,
+        tuple kinds not None,
+        delivered not None,
+        BookTotals books not None,
         unusual not None,
         recovered not None,
         ended not None,
@@ -71,7 +75,11 @@ cdef class Courier(Starter):
         self._gather = gather
         self._hurry = hurry
         self._make_change = make_change
-        self._note_stored = note_stored
+        self._entry_of = entry_of
+        self._kinds = kinds
+        self._as_delivered = delivered
+        self._as_delivered_number = delivered
+        self._books = books
         self._unusual = unusual
         self._recovered = recovered
         self._ended = ended
@@ -177,9 +185,8 @@ cdef class Courier(Starter):
             ends = Ends.__new__(Ends)
             ends._courier = self
             ends.records = []
-            ends.counts = {}
         ends.records.append(record)
-        ends.counts[record.counts] = ends.counts.get(record.counts, 0) + 1
+        ends.count(record.counts)
         self.settling += 1
         self._backlog.free_lane(record)
         if is_new:
@@ -192,8 +199,19 @@ cdef class Courier(Starter):
     def _close(self):
         """The change of the open ends. What ends now begins another one."""
         cdef Ends ends = self._open
+        cdef list books = []
+        cdef int kind
         self._open = None
-        return self._make_change(ends)
+        for kind in range(INBOUND_KINDS):
+            if ends.kinds[kind]:
+                books.append(self._entry_of(self._kinds[kind], self._as_delivered, ends.kinds[kind]))
+        return self._make_change(
+            inbound_done=ends.records,
+            books=books,
+            on_commit=[ends.stored],
+            on_failure=[ends.failed],
+            size=len(ends.records),
+        )
 
 
 @cython.final
@@ -225,12 +243,20 @@ cdef class Ends:
     def stored(self):
         cdef Courier courier = self._courier
         cdef object record
-        courier._note_stored(self)
+        cdef int kind
+        for kind in range(INBOUND_KINDS):
+            courier._books.end(kind, courier._as_delivered_number, self.kinds[kind])
         for record in self.records:
             courier._backlog.let_go(record)
         courier.settling -= len(self.records)
         if courier.is_draining:
             courier._ended()
+
+    cdef int count(self, bytes counts) except -1:
+        cdef int kind
+        for kind in range(INBOUND_KINDS):
+            self.kinds[kind] += packed_count(counts, kind)
+        return 0
 
     def failed(self, error):
         # The records stay taken and on disk; the process is about to end.

@@ -1,8 +1,10 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from .books cimport BookTotals
 from .ledger cimport ReceiptLedger
 from .seen cimport SeenSet
 from .usual_webhook cimport Usual
+from .waits cimport LeastWait
 
 
 cdef class Intake:
@@ -19,7 +21,11 @@ cdef class Intake:
     cdef object _charge
     cdef object _tell
     cdef object _make_record
-    cdef object _note_stored
+    cdef object _entry_of
+    cdef object _note_receipts
+    cdef object _refusal_of
+    cdef BookTotals _books
+    cdef LeastWait _waits
     cdef object _ok
     cdef tuple _forms
     cdef list _backlogs

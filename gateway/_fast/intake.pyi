@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any, Self, final
 
 from gateway._fast.backlog import HotBacklog
+from gateway._fast.books import BookTotals
 from gateway._fast.ledger import ReceiptLedger
 from gateway._fast.seen import SeenSet
+from gateway._fast.waits import LeastWait
 
 @final
 class Intake:
@@ -22,15 +24,19 @@ class Intake:
         take_unusual: Callable[[bytes, Any, int], object],
         plain_kinds: Callable[[], int],
         gather: Callable[[Callable[[], Any]], object],
-        make_change: Callable[[Batch], Any],
+        make_change: Callable[..., Any],
         next_seq: Callable[[], int],
         clock: Any,
         charge: Callable[[Any, int, int], object],
         tell: Callable[[Any, str, str, int], object],
         make_record: Callable[..., Any],
-        note_stored: Callable[[Batch], object],
+        entry_of: Callable[[Any, None, int], Any],
+        note_receipts: Callable[[int, int], object],
+        refusal_of: Callable[[Any], Any],
         ok: Any,
-        forms: tuple[tuple[Any, bytes, Any], ...],
+        books: BookTotals,
+        waits: LeastWait,
+        forms: tuple[tuple[Any, bytes, Any, Any], ...],
         backlogs: list[HotBacklog[Any]],
         seen: SeenSet,
         ledger: ReceiptLedger,
@@ -40,11 +46,13 @@ class Intake:
         """`take_unusual(body, answer, now_ns)` takes what is not usual, and everything beyond `pending_max`.
 
         `plain_kinds()`, asked once for each batch: a bit for each usual event of which nothing has to be decided, at
-        2 x kind, or one higher in groups. `gather` is `Store.gather`, `make_change(batch)` makes a batch's change, and
-        `note_stored(batch)` is told before its records go into the queues and its answers out.
-        `make_record(seq, class, lane, body, counts, received_ms)` makes a record; `forms` has class, counts and budget kind
-        (None: it costs nothing) for each of the five usual kinds, and `backlogs` the queue of each of the three classes.
-        `ok` is what is answered. `seen`, `ledger` and `secret` (16 bytes, else ValueError) are those of the receiver.
+        2 x kind, or one higher in groups. `gather` is `Store.gather`. `make_change`, `make_record` and
+        `entry_of(kind, None, count)` make a Change, an InboundRecord and a BookEntry. `note_receipts(count, received_ms)` is
+        told of receipts that are entered in `ledger` and are on the way to its log.
+        `forms` has class, counts, budget kind (None: it costs nothing) and kind of each of the five usual events, and
+        `backlogs` the queue of each of the three classes. `ok` is what is answered, or `refusal_of(error)` when it can't be
+        stored. `waits` is told how long, in ms, the last of a batch waited for the disk. `seen`, `ledger`, `books` and
+        `secret` (16 bytes, else ValueError) are those of the receiver.
         """
 
     @property
@@ -81,5 +89,5 @@ class Batch:
     def stored(self) -> None:
         """They are on disk: into the queues, and answer."""
 
-    def failed(self, refusal: object) -> None:
-        """They can't be stored: answer with `refusal`."""
+    def failed(self, error: object) -> None:
+        """They can't be stored: refuse them."""

@@ -16,11 +16,13 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 cimport cython
 
 from .backlog cimport HotBacklog
+from .books cimport BookTotals
 from .front_connection cimport Connection
 from .ledger cimport Entry, LogItem, ReceiptLedger
 from .seen cimport SeenSet
 from .siphash cimport siphash24
 from .usual_webhook cimport KEY_MAX, Text, Usual, scan, write_key
+from .waits cimport LeastWait
 
 cdef enum:
     SECRET_BYTES = 16
@@ -28,6 +30,8 @@ cdef enum:
     CLASSES = 3
     MARK_BYTES = 8
     MS_PER_S = 1000
+
+cdef double NS_PER_MS = 1e6
 
 assert sizeof(LogItem) == 16
 
@@ -50,8 +54,12 @@ cdef class Intake:
         charge,
         tell,
         make_record,
-        note_stored,
+        entry_of,
+        note_receipts,
+        refusal_of,
         ok,
+        BookTotals books not None,
+        LeastWait waits not None,
         tuple forms not None,
         list backlogs not None,
         SeenSet seen not None,
@@ -73,7 +81,11 @@ cdef class Intake:
         self._charge = charge
         self._tell = tell
         self._make_record = make_record
-        self._note_stored = note_stored
+        self._entry_of = entry_of
+        self._note_receipts = note_receipts
+        self._refusal_of = refusal_of
+        self._books = books
+        self._waits = waits
         self._ok = ok
         self._forms = forms
         for backlog in backlogs:
@@ -182,8 +194,23 @@ cdef class Intake:
     def _close(self):
         """The change of the open batch. What comes now begins another one."""
         cdef Batch batch = self._open
+        cdef list books = []
+        cdef int kind
         self._open = None
-        return self._make_change(batch)
+        for kind in range(USUAL_KINDS):
+            if batch.kinds[kind]:
+                books.append(self._entry_of(self._forms[kind][3], None, batch.kinds[kind]))
+        if batch.ledger_items:
+            self._note_receipts(len(batch.ledger_items) // sizeof(LogItem), batch.records[len(batch.records) - 1].received_ms)
+        return self._make_change(
+            inbound=batch.records,
+            fingerprints=bytes(batch.fingerprints),
+            books=books,
+            ledger_items=bytes(batch.ledger_items),
+            on_commit=[batch.stored],
+            on_failure=[batch.failed],
+            size=len(batch.records),
+        )
 
 
 @cython.final
@@ -191,13 +218,15 @@ cdef class Batch:
     def stored(self):
         cdef Intake intake = self._intake
         cdef object record, answer, ok, backlog
-        cdef int cls
-        intake._note_stored(self)
+        cdef int cls, kind
+        for kind in range(USUAL_KINDS):
+            intake._books.accept(kind, self.kinds[kind])
         # In the order in which they came, and each to the queue of its kind.
         for record in self.records:
             cls = record.cls
             (<HotBacklog>intake._backlogs[cls]).enter(record)
         intake.pending -= len(self.answers)
+        intake._waits.put((<int64_t>intake._clock.now_ns() - <int64_t>self.latest_ns) / NS_PER_MS)
         ok = intake._ok
         for answer in self.answers:
             if type(answer) is Connection:
@@ -207,7 +236,8 @@ cdef class Batch:
         for backlog in intake._backlogs:
             (<HotBacklog>backlog).kick()
 
-    def failed(self, refusal):
+    def failed(self, error):
+        cdef object refusal = self._intake._refusal_of(error)
         cdef object answer
         self._intake.pending -= len(self.answers)
         for answer in self.answers:

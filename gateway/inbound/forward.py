@@ -14,13 +14,13 @@ import random
 from collections.abc import Callable
 from typing import Any, Final
 
-from gateway._fast.courier import Courier, Ends, Errand
+from gateway._fast.courier import Courier, Errand
 from gateway._fast.histogram import LatencyHistogram
 from gateway._fast.limit import Passage
 from gateway._fast.stamps import Stamper
 from gateway.clock import NS_PER_MS, Clock
 from gateway.errors import StoreError
-from gateway.events import InboundClass, InboundRecord, Kind, Outcome, unpack_counts
+from gateway.events import INBOUND_KINDS, InboundClass, InboundRecord, Outcome
 from gateway.inbound.compose import Parcel
 from gateway.inbound.destination import Backend, BackendAnswer, ReplySink
 from gateway.inbound.gate import Gate
@@ -30,8 +30,8 @@ from gateway.inbound.signature import Signer
 from gateway.inbound.stamps import second_text, stamps
 from gateway.inbound.verdict import Verdict, judge, load_sign, retry_after_ms
 from gateway.store.backlog import Backlog
-from gateway.store.books import Books, outcome_entries
-from gateway.store.protocol import BookEntry, Change, Parked, Store
+from gateway.store.books import Books, book_entry
+from gateway.store.protocol import Change, Parked, Store
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +106,11 @@ class Forwarder:
             clock=clock,
             gather=functools.partial(store.gather, can_wait=True),
             hurry=store.hurry,
-            make_change=self._joint_change,
-            note_stored=self._note_delivered,
+            make_change=Change,
+            entry_of=book_entry,
+            kinds=INBOUND_KINDS,
+            delivered=Outcome.DELIVERED,
+            books=books.totals,
             unusual=self._conclude,
             recovered=self._recovered,
             ended=self._ended.set,
@@ -231,20 +234,6 @@ class Forwarder:
         self._defect = error
         self.drain()
         self._ended.set()
-
-    def _joint_change(self, ends: Ends) -> Change:
-        """What some plain successes change on disk."""
-        return Change(
-            inbound_done=ends.records,
-            books=_delivered_entries(ends),
-            on_commit=[ends.stored],
-            on_failure=[ends.failed],
-            size=len(ends.records),
-        )
-
-    def _note_delivered(self, ends: Ends) -> None:
-        """They are on disk, and leave the queue after this."""
-        self._books.apply(_delivered_entries(ends))
 
     def _judge(self, parcel: Parcel, passage: Passage, answer: BackendAnswer) -> None:
         verdict = judge(answer.status)
@@ -392,12 +381,3 @@ class Forwarder:
 
     def _said(self, answer: BackendAnswer) -> dict[str, object]:
         return {"destination": self.name, "status": answer.status, "error": answer.error}
-
-
-def _delivered_entries(ends: Ends) -> list[BookEntry]:
-    """The books' entries of some plain successes."""
-    kinds: dict[Kind, int] = {}
-    for counts, records in ends.counts.items():
-        for kind, count in unpack_counts(counts):
-            kinds[kind] = kinds.get(kind, 0) + count * records
-    return outcome_entries(kinds.items(), Outcome.DELIVERED)

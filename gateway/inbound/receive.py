@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final, cast
 
-from gateway._fast.intake import Batch, Intake
+from gateway._fast.intake import Intake
 from gateway._fast.seen import SeenSet, fingerprint
 from gateway._fast.waits import LeastWait
 from gateway.clock import NS_PER_MS, Clock
@@ -25,7 +25,7 @@ from gateway.events import TPS_KIND, InboundClass, InboundRecord, Kind, Outcome,
 from gateway.inbound.admit import Drop, Gatekeeper
 from gateway.inbound.receipt_book import ReceiptBook
 from gateway.store.backlog import Backlog
-from gateway.store.books import Books, accepted_entries, outcome_entries
+from gateway.store.books import Books, accepted_entries, book_entry, outcome_entries
 from gateway.store.protocol import BookEntry, Change, Store
 from gateway.store.room import LOW_BYTES
 
@@ -59,11 +59,8 @@ _USUAL: Final = {
     Kind.READ: InboundClass.RECEIPT,
     Kind.FAILED: InboundClass.FAILURE,
 }
-_FORMS: Final = tuple((cls, pack_counts([kind]), TPS_KIND.get(kind)) for kind, cls in _USUAL.items())
-"""Of a record of each usual kind: its class, its counts, and what it is charged as."""
-
-_LOG_ITEM_BYTES: Final = 16
-"""Of a receipt in the log of the ledger."""
+_FORMS: Final = tuple((cls, pack_counts([kind]), TPS_KIND.get(kind), kind) for kind, cls in _USUAL.items())
+"""Of a record of each usual kind: its class, its counts, what it is charged as, and the kind."""
 
 Answer = Callable[[Reception], object]
 
@@ -107,22 +104,26 @@ class Receiver:
         self._tell = tell
         self._charged = SeenSet(CHARGED_MAX)
         """Of events that were refused, and charged when they came first."""
-        self.waits = LeastWait()
-        """For the disk, in ms."""
         self.free_bytes: Callable[[], int] = lambda: LOW_BYTES
         """What the disk has left for the store."""
+        self.waits = LeastWait()
+        """For the disk, in ms."""
         self._intake = Intake(
             take_unusual=self._take,
             plain_kinds=self._plain_kinds,
             gather=store.gather,
-            make_change=self._joint_change,
+            make_change=Change,
             next_seq=store.next_seq,
             clock=clock,
             charge=charge,
             tell=tell,
             make_record=InboundRecord,
-            note_stored=self._note_batch,
+            entry_of=book_entry,
+            note_receipts=receipts.noted,
+            refusal_of=_refusal_of,
             ok=_OK,
+            books=books.totals,
+            waits=self.waits,
             forms=_FORMS,
             backlogs=[backlogs[cls] for cls in InboundClass],
             seen=seen,
@@ -171,30 +172,6 @@ class Receiver:
         if is_nearly_full or self._gatekeeper.ladder.would_refuse or self._charged:
             return 0
         return self._gatekeeper.plain_kinds()
-
-    def _joint_change(self, batch: Batch) -> Change:
-        """What a batch changes on disk."""
-        receipts = len(batch.ledger_items) // _LOG_ITEM_BYTES
-        if receipts:
-            self._receipts.noted(receipts, batch.records[-1].received_ms)
-
-        def on_failure(error: StoreError) -> None:
-            batch.failed(Reception(503, str(error)))
-
-        return Change(
-            inbound=batch.records,
-            fingerprints=bytes(batch.fingerprints),
-            books=accepted_entries(_present(batch)),
-            ledger_items=bytes(batch.ledger_items),
-            on_commit=[batch.stored],
-            on_failure=[on_failure],
-            size=len(batch.records),
-        )
-
-    def _note_batch(self, batch: Batch) -> None:
-        """A batch is on disk, and is pushed into the queues after this."""
-        self._books.apply(accepted_entries(_present(batch)))
-        self.waits.note((self._clock.now_ns() - batch.latest_ns) / NS_PER_MS)
 
     # -- and each of the others
 
@@ -322,7 +299,7 @@ class Receiver:
     def note_failed(self, arrival: "Arrival", error: StoreError) -> None:
         """What came can't be stored: the node keeps it."""
         self._intake.pending -= 1
-        arrival.answer(Reception(503, str(error)))
+        arrival.answer(_refusal_of(error))
 
     def _admit(self, fresh: list[Event]) -> tuple[list[Event], list[Drop]]:
         """What goes on to the backend, and what ends here."""
@@ -351,8 +328,8 @@ class Receiver:
                 self._tell(kind, event.message_id, event.participant, now_ns)
 
 
-def _present(batch: Batch) -> list[tuple[Kind, int]]:
-    return [(kind, count) for kind, count in zip(_USUAL, batch.kinds, strict=True) if count]
+def _refusal_of(error: StoreError) -> Reception:
+    return Reception(503, str(error))
 
 
 class Arrival:

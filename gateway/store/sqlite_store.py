@@ -9,12 +9,14 @@ That holds for a full disk too, though SQLite rolls that back: what the parts ha
 """
 
 import asyncio
+import itertools
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
+from gateway._fast.gathering import Gathering
 from gateway._fast.histogram import LatencyHistogram
 from gateway.clock import NS_PER_MS, Clock
 from gateway.errors import StoreCorruptError, StoreError
@@ -53,7 +55,7 @@ SWITCH_INTERVAL_S: Final = 0.0005
 each row of a page that is read back may wait as long."""
 
 
-class SqliteStore:
+class SqliteStore(Gathering):
     """The store on one machine. Make it and call it on the loop."""
 
     def __init__(
@@ -78,22 +80,12 @@ class SqliteStore:
         self._clock = clock
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
-        self._next_seq = self.recovered.next_seq
+        self.next_seq: Callable[[], int] = itertools.count(self.recovered.next_seq).__next__
         self._pages_bytes = self._file.pages_bytes()
         self._used_bytes = self._file.used_bytes()
-        self._failure: StoreError | None = None
-        self._is_closed = False
         self.commits = 0
-        self.changes = 0
-        self.waiting_changes = 0
-        self._gathered: list[Change] = []
-        """Put since the thread was given work, which it is soon or at the end of the timer."""
-        self._makers: list[Callable[[], Change]] = []
-        """Of changes that are gathered, and come after those."""
-        self._is_handed_soon = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._waiting_since_ns = 0
         self._is_volatile = sync is Sync.OFF
+        super().__init__(self._loop, clock, 0.0 if self._is_volatile else COMPANY_S, BATCH_MAX)
         self._kept: list[Write] = []
         """Where nothing is to survive: stored, and not with the thread yet."""
         self._kept_bytes = 0
@@ -116,76 +108,28 @@ class SqliteStore:
 
     # -- on the loop
 
-    def next_seq(self) -> int:
-        seq = self._next_seq
-        self._next_seq = seq + 1
-        return seq
-
     def send_id(self, seq: int) -> str:
         """The id given to the send with this sequence number."""
         return self._file.send_id(seq)
 
-    def put(self, change: Change, *, can_wait: bool = False) -> None:
-        if self._failure is not None or self._is_closed:
-            self._loop.call_soon(_tell_failure, change, self._failure or StoreError("the store is closed"))
+    def _refuse(self, change: Change) -> None:
+        """Nothing is stored any more."""
+        self._loop.call_soon(_tell_failure, change, self._failure or StoreError("the store is closed"))
+
+    def _take(self, gathered: list[Change]) -> None:
+        """Store what was put together."""
+        if self._failure is not None:
+            self._end(self._failure, gathered, [])
             return
-        if self._makers:
-            self._make()
-        self._gathered.append(change)
-        self._expect_hand_over(can_wait)
-
-    def gather(self, make: Callable[[], Change], *, can_wait: bool = False) -> None:
-        if self._failure is not None or self._is_closed:
-            self.put(make())
+        try:
+            write = Write(gathered)
+        except Exception as error:  # noqa: BLE001 - whoever waits for it must not wait for ever
+            self._end(self._file.failure("could not write", error), gathered, [])
             return
-        self._makers.append(make)
-        self._expect_hand_over(can_wait)
-
-    def _make(self) -> None:
-        """Make the changes that are gathered: what is put after this comes after them."""
-        makers, self._makers = self._makers, []
-        self._gathered += [make() for make in makers]
-
-    def _expect_hand_over(self, can_wait: bool) -> None:
-        """One more is put."""
-        if not self.waiting_changes:
-            self._waiting_since_ns = self._clock.now_ns()
-        self.waiting_changes += 1
-        if len(self._gathered) >= BATCH_MAX:
-            self._hand_over()
-        elif can_wait and not self._is_handed_soon and not self._is_volatile:
-            if self._timer is None:
-                self._timer = self._loop.call_later(COMPANY_S, self._hand_over)
+        if self._is_volatile:
+            self._keep(write)
         else:
-            self.hurry()
-
-    def hurry(self) -> None:
-        if not self._is_handed_soon:
-            self._is_handed_soon = True
-            self._loop.call_soon(self._hand_over)
-
-    def _hand_over(self) -> None:
-        """To the thread, what was put while the loop looked at all that had come: what comes together shares a commit."""
-        self._is_handed_soon = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._makers:
-            self._make()
-        if self._gathered:
-            gathered, self._gathered = self._gathered, []
-            if self._failure is not None:
-                self._end(self._failure, gathered, [])
-                return
-            try:
-                write = Write(gathered)
-            except Exception as error:  # noqa: BLE001 - whoever waits for it must not wait for ever
-                self._end(self._file.failure("could not write", error), gathered, [])
-                return
-            if self._is_volatile:
-                self._keep(write)
-            else:
-                self._thread.put(write)
+            self._thread.put(write)
 
     def _keep(self, write: Write) -> None:
         """What is to survive nothing is stored as soon as it is put; the thread is woken for many at once."""
@@ -297,7 +241,7 @@ class SqliteStore:
     @property
     def failure(self) -> StoreError | None:
         """Why the store takes nothing more; None while it does."""
-        return self._failure
+        return cast("StoreError | None", self._failure)
 
     async def close(self) -> None:
         """Commit what was submitted, then close the file. Idempotent."""
@@ -332,24 +276,13 @@ class SqliteStore:
         changes = [change for write in self._thread.take_unstored() for change in write.changes]
         self._end(error, changes, reads)
 
-    def _tell_changes(self, changes: list[Change]) -> None:
-        self.changes += sum(change.size for change in changes)
-        done = 0
-        try:
-            for change in changes:
-                for call in change.on_commit:
-                    call()
-                done += 1
-        except Exception as error:
-            # What is on disk and what is in memory have come apart: end, and read the truth back.
-            log.exception("a part failed to take note of a commit")
-            self.waiting_changes -= done
-            reason = StoreError(f"a part failed to take note of a commit: {error!r}")
-            self._end(reason, changes[done:], [])
-            return
-        self.waiting_changes -= len(changes)
-        # Of those that are left the oldest came after the last batch was taken, which was no later than this.
-        self._waiting_since_ns = self._clock.now_ns()
+    def _tell_failed(self, changes: list[Change], error: Exception) -> None:
+        """A part failed to take note of a commit: what is on disk and what is in memory have come apart.
+
+        End, and read the truth back. `changes`: those that were not told.
+        """
+        log.error("a part failed to take note of a commit", exc_info=error)
+        self._end(StoreError(f"a part failed to take note of a commit: {error!r}"), changes, [])
 
     def _end(self, error: StoreError, changes: list[Change], reads: Sequence[Read]) -> None:
         """The store has failed, at these; nobody is told of success any more."""
