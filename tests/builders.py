@@ -222,6 +222,10 @@ def by_name(lines: bytes) -> dict[str, str]:
 class AskedSingles(Singles):
     """As Singles, and a forwarder asks for each record, as it does of picks that make more of them."""
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.waits = None
+
 
 class AskedBackend:
     """A destination whose answer is found by a coroutine, `post`; what it is asked with are the headers by name."""

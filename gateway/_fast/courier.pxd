@@ -7,6 +7,7 @@ from .exchange cimport Exchange
 from .gate cimport GateCore
 from .histogram cimport LatencyHistogram
 from .limit cimport Passage
+from .sieve cimport ReceiptSieve
 from .stamps cimport Stamper
 from .waits cimport LeastWait
 
@@ -21,6 +22,8 @@ cdef class Courier(Starter):
     cdef HotBacklog _backlog
     cdef GateCore _gate
     cdef LeastWait _waits  # None: it starts nothing of itself
+    cdef ReceiptSieve _sieve  # None: every record goes as it is
+    cdef object _left  # a record that was taken and does not, and whether it is a retry
     cdef BaseEndpoint _endpoint  # None: requests go through _post_soon
     cdef object _post_soon
     cdef Stamper _stamper  # None: all lines are written by _lines
@@ -41,6 +44,7 @@ cdef class Courier(Starter):
     cdef bint _wants_bodies
     cdef Ends _open
 
+    cdef bint _starts(self) except -1
     cdef int go(self, list records, bytes body, object parcel, Passage passage, int64_t now_ns) except -1
     cdef int conclude(self, Errand errand, bint is_plain_success, object answer) except -1
     cdef int deliver(self, Errand errand) except -1

@@ -10,6 +10,7 @@ from gateway._fast.exchange import Exchange
 from gateway._fast.gate import GateCore
 from gateway._fast.histogram import LatencyHistogram
 from gateway._fast.limit import Passage
+from gateway._fast.sieve import ReceiptSieve
 from gateway._fast.stamps import Stamper
 from gateway._fast.waits import LeastWait
 
@@ -26,6 +27,7 @@ class Courier(Starter):
         backlog: HotBacklog[Any],
         gate: GateCore,
         waits: LeastWait | None,
+        sieve: ReceiptSieve | None,
         endpoint: BaseEndpoint | None,
         post_soon: Callable[[bytes, bytes, Any], Any],
         stamper: Stamper | None,
@@ -46,6 +48,7 @@ class Courier(Starter):
         """Takes from `backlog` through `gate`, and posts to `endpoint`, or (None) by `post_soon(body, lines, errand)`.
 
         `waits`: told how long each that was never tried has waited; None: nothing is started but what `carry` is given.
+        `sieve`: which records go as they are; None: all do.
         `lines(records, body, wall_ms)` are a request's own header lines; of a single record they are the stamper's, if there
         is one. `gather` and `hurry` are the store's; `make_change` and `entry_of(kind, outcome, count)` make a Change and a
         BookEntry, of `kinds` and with the outcome `delivered`, which go to `books`. `unusual(errand, answer)` gets what is no plain success: a Response from an endpoint, or what
@@ -71,8 +74,14 @@ class Courier(Starter):
     def want_bodies(self) -> None:
         """A success whose body says anything is not plain."""
 
-    def start_ready(self) -> None:
-        """Start what may go, each record as a request of its own, until the gate closes or nothing is ready."""
+    def start_ready(self) -> bool:
+        """Start what may go, each record as a request of its own, until the gate closes or nothing is ready.
+
+        Whether it starts what becomes ready: not where it is not to, nor while one is left that the sieve does not let through.
+        """
+
+    def take_left(self) -> tuple[Any, bool] | None:
+        """The record that was taken and does not go as it is, and whether it has been tried before; nothing starts until then."""
 
     def carry(self, records: list[Any], body: bytes, parcel: Any, passage: Passage) -> None:
         """Post `body` for `records`, which are taken; `parcel` None: it is one record, byte for byte."""

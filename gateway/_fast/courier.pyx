@@ -22,6 +22,7 @@ from .gate cimport GateCore
 from .histogram cimport LatencyHistogram
 from .limit cimport Passage
 from .response cimport Response, whole_response
+from .sieve cimport ReceiptSieve
 from .stamps cimport Stamper
 from .waits cimport LeastWait
 
@@ -45,6 +46,7 @@ cdef class Courier(Starter):
         HotBacklog backlog not None,
         GateCore gate not None,
         LeastWait waits,
+        ReceiptSieve sieve,
         BaseEndpoint endpoint,
         post_soon,
         Stamper stamper,
@@ -67,6 +69,7 @@ cdef class Courier(Starter):
         self._backlog = backlog
         self._gate = gate
         self._waits = waits
+        self._sieve = sieve
         self._endpoint = endpoint
         self._post_soon = post_soon
         self._stamper = stamper
@@ -92,24 +95,42 @@ cdef class Courier(Starter):
 
     def start_ready(self):
         self.start()
+        return self._starts()
+
+    def take_left(self):
+        cdef object left = self._left
+        self._left = None
+        return left
+
+    cdef bint _starts(self) except -1:
+        """Whether it starts what is ready, as things are."""
+        if self._waits is None or self.is_draining or self._left is not None:
+            return False
+        return self._sieve is None or self._sieve.is_open()
 
     cdef int start(self) except -1:
         cdef GateCore gate = self._gate
         cdef HotBacklog backlog = self._backlog
-        cdef int64_t now_ns
+        cdef int64_t now_ns, wall_ms
         cdef object record
-        while self._waits is not None and not self.is_draining:
+        if not self._starts():
+            return 0
+        while True:
             now_ns = self._clock.now_ns()
             if gate.opens_at(now_ns) > now_ns:
                 return 0
             record = backlog.take_next(ALL_CLASSES, gate.wants_fresh(), not gate.takes_retry())
             if record is None:
                 return 0
+            wall_ms = self._clock.wall_ms()
             # A probe of a destination in trouble has got nowhere yet, so its wait is not over.
             if not backlog.took_delayed and gate.breaker.is_well():
-                self._waits.put(<int64_t>self._clock.wall_ms() - <int64_t>record.received_ms)
+                self._waits.put(wall_ms - <int64_t>record.received_ms)
+            if self._sieve is not None and not self._sieve.passes(record, wall_ms):
+                self._left = (record, backlog.took_delayed)
+                backlog.wake_all()
+                return 0
             self.go([record], record.body, None, gate.pass_through(now_ns, backlog.took_delayed), now_ns)
-        return 0
 
     def carry(self, list records not None, bytes body not None, parcel, Passage passage not None):
         self.go(records, body, parcel, passage, self._clock.now_ns())

@@ -9,6 +9,7 @@ from gateway._fast.breaker import Breaker
 from gateway._fast.ledger import ReceiptLedger
 from gateway._fast.limit import ConcurrencyLimit
 from gateway._fast.seen import SeenSet, fingerprint
+from gateway._fast.sieve import ReceiptSieve
 from gateway._fast.waits import LeastWait
 from gateway.clock import Clock
 from gateway.config import OFF, Settings
@@ -224,6 +225,13 @@ class InboundParts:
             BatchBounds(settings.batch_receipts, settings.batch_bytes, settings.batch_delay_ms),
             self._clock,
             self.early,
+            ReceiptSieve(
+                self.receipts.ledger,
+                self._store.secret,
+                settings.receipts_age_max_ms,
+                self.gatekeeper.forwards_each,
+                self.early.may_be_nameless,
+            ),
         )
 
     # -- how hard it is pressed

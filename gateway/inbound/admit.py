@@ -109,6 +109,10 @@ class Gatekeeper:
             self._plain_for, self._plain = forwarded, self._find_plain(forwarded)
         return self._plain
 
+    def forwards_each(self) -> bool:
+        """Whether every receipt goes as it is, but for what the mask of its message says."""
+        return len(self.ladder.forwarded) == len(ReceiptClass) and not self._is_off
+
     def _find_plain(self, forwarded: frozenset[ReceiptClass]) -> int:
         plain = _bits(Kind.MESSAGE)
         if self._is_off:

@@ -56,6 +56,10 @@ class EarlyReceipts:
         self._held[record.seq] = record
         return True
 
+    def may_be_nameless(self, seq: int) -> bool:
+        """Whether a receipt with this sequence number may have to be held."""
+        return self.nameless is not None and self.nameless.is_possible_at(seq)
+
     def release(self) -> None:
         """A send has its answer: what was held for it is due now."""
         if not self._held:

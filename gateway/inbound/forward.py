@@ -25,7 +25,7 @@ from gateway.inbound.compose import Parcel
 from gateway.inbound.destination import Backend, BackendAnswer, ReplySink
 from gateway.inbound.gate import Gate
 from gateway.inbound.limit import Sign
-from gateway.inbound.picks import Pick, Picks, Singles
+from gateway.inbound.picks import Pick, Picks
 from gateway.inbound.signature import Signer
 from gateway.inbound.stamps import second_text, stamps
 from gateway.inbound.verdict import Verdict, judge, load_sign, retry_after_ms
@@ -93,12 +93,11 @@ class Forwarder:
         """Set when something has ended, for whoever waits for the last."""
         self._defect: Exception | None = None
         self._is_draining = False
-        self._starts_itself = type(picks) is Singles
-        """Whether each record goes as it is, by itself, so that nothing has to be asked of `picks`."""
         self._courier = Courier(
             backlog=backlog,
             gate=gate,
-            waits=picks.waits if isinstance(picks, Singles) and self._starts_itself else None,
+            waits=picks.waits,
+            sieve=picks.sieve,
             endpoint=None if backend.route is None else backend.route.endpoint,
             post_soon=backend.post_soon,
             stamper=None if self._signer.signs else Stamper(self._signer.id_prefix, second_text),
@@ -156,19 +155,21 @@ class Forwarder:
         """Start what may go, until `drain`, and wait for what is under way. Cancelled, it wants no answers any more."""
         picks, gate, clock = self._picks, self.gate, self._clock
         ends_ns = clock.now_ns() + TURN_NS
-        if self._starts_itself:
+        if picks.waits is not None:
             self.backlog.starter = self._courier
         try:
             while not self._is_draining:
-                self._courier.start_ready()
+                starts_itself = self._courier.start_ready()
                 now_ns = clock.now_ns()
-                if not picks.has_next():
+                if (left := self._courier.take_left()) is not None:
+                    await self._bring(picks.pick_of(*left))
+                elif not picks.has_next():
                     await self.backlog.wait_changed()
                 elif gate.opens_at_ns(now_ns) > now_ns:
                     await gate.wait()
                 elif now_ns > ends_ns:
                     await asyncio.sleep(0)
-                elif self._starts_itself:
+                elif starts_itself:
                     continue
                 else:
                     pick = picks.take()

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from gateway._fast.sieve import ReceiptSieve
 from gateway._fast.waits import LeastWait
 from gateway.clock import NS_PER_MS, NS_PER_S, Clock
 from gateway.events import InboundClass, InboundRecord
@@ -34,13 +35,25 @@ NOTHING: Final = Pick([], is_retry=False)
 
 
 class Picks(Protocol):
-    """Where a forwarder gets its work."""
+    """Where a forwarder gets its work.
+
+    Where `waits` is not None a courier starts by itself what the `sieve` lets through, or without one everything: it is told
+    how long each that was never tried has waited.
+    """
+
+    @property
+    def waits(self) -> LeastWait | None: ...
+    @property
+    def sieve(self) -> ReceiptSieve | None: ...
 
     def has_next(self) -> bool:
         """Whether `take` has something to give."""
 
     def take(self) -> Pick:
         """The next work; none where all that was ready waits for something else."""
+
+    def pick_of(self, record: InboundRecord, is_retry: bool) -> Pick:
+        """The same, of a record that was taken; `is_retry`: it has been tried before."""
 
     def again(self, parcels: list[Parcel]) -> list[Parcel]:
         """What `parcels`, which had to wait, are made of now: in the meantime they may have been overtaken."""
@@ -52,11 +65,14 @@ class Picks(Protocol):
 class Singles:
     """One record, one request."""
 
+    sieve: ReceiptSieve | None = None
+
     def __init__(self, backlog: Backlog[InboundRecord], gate: Gate, waits: LeastWait, clock: Clock) -> None:
         """`waits` is told how long each that was never tried has waited."""
         self._backlog = backlog
         self._gate = gate
-        self.waits = waits
+        self.waits: LeastWait | None = waits
+        self._waits = waits
         self._clock = clock
 
     def has_next(self) -> bool:
@@ -74,7 +90,9 @@ class Singles:
         taken = self.take_of(ALL_CLASSES)
         if taken is None:
             return NOTHING
-        record, is_retry = taken
+        return self.pick_of(*taken)
+
+    def pick_of(self, record: InboundRecord, is_retry: bool) -> Pick:
         return Pick([Parcel([record], record.body)], is_retry)
 
     def again(self, parcels: list[Parcel]) -> list[Parcel]:
@@ -108,7 +126,7 @@ class Singles:
     def _note_wait(self, record: InboundRecord) -> None:
         """A probe of a destination in trouble has got nowhere yet, so its wait is not over."""
         if self._gate.breaker.is_closed:
-            self.waits.note(self._clock.wall_ms() - record.received_ms)
+            self._waits.note(self._clock.wall_ms() - record.received_ms)
 
 
 class BatchBounds(NamedTuple):
@@ -131,8 +149,14 @@ class Batches:
         bounds: BatchBounds,
         clock: Clock,
         early: EarlyReceipts | None = None,
+        sieve: ReceiptSieve | None = None,
     ) -> None:
-        """`early` holds receipts back whose send has no name yet; without one none are."""
+        """`early` holds receipts back whose send has no name yet; without one none are.
+
+        `sieve` tells which records need not be looked at here; without one all are.
+        """
+        self.waits = None if sieve is None else singles.waits
+        self.sieve = sieve
         self._singles = singles
         self._backlog = backlog
         self._composer = composer
@@ -185,11 +209,11 @@ class Batches:
     def take(self) -> Pick:
         allowed = ALL_CLASSES & ~_RECEIPTS if self._lingers() else ALL_CLASSES
         taken = self._singles.take_of(allowed)
-        if taken is None:
-            return NOTHING
-        first, is_retry = taken
+        return NOTHING if taken is None else self.pick_of(*taken)
+
+    def pick_of(self, record: InboundRecord, is_retry: bool) -> Pick:
         now_ms = self._clock.wall_ms()
-        found = self._composer.sort(first, now_ms)
+        found = self._composer.sort(record, now_ms)
         if self._early.try_hold(found):
             return NOTHING
         if not found.is_batched:
