@@ -20,7 +20,12 @@ class Rig:
     """A receiver on a store in memory, with two queues."""
 
     def __init__(
-        self, *, holds_commits: bool = False, seen_max: int = 1000, policies: Policies | None = None
+        self,
+        *,
+        holds_commits: bool = False,
+        seen_max: int = 1000,
+        policies: Policies | None = None,
+        dry_run: frozenset[str] = frozenset(),
     ) -> None:
         self.clock = FakeClock()
         self.store = MemoryStore(self.clock, holds_commits=holds_commits)
@@ -30,7 +35,7 @@ class Rig:
         self.charged: list[tuple[TpsKind, int, int]] = []
         self.told: list[tuple[TpsKind, str, str]] = []
         seen = SeenSet(seen_max)
-        self.ladder = Ladder(policies or Policies(), self.clock.now_ns())
+        self.ladder = Ladder(policies or Policies(), self.clock.now_ns(), dry_run)
         self.receipts = ReceiptBook(ReceiptLedger(1000), SECRET, 3_600_000)
         self.gatekeeper = Gatekeeper(
             self.ladder,

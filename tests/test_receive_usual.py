@@ -53,8 +53,8 @@ policies: st.SearchStrategy[ReceiptPolicy] = st.sampled_from(["forward", "forwar
 class Side:
     """A receiver, and what it has answered."""
 
-    def __init__(self, policy: Policies, *, is_native: bool) -> None:
-        self.rig = rig = Rig(holds_commits=True, seen_max=16, policies=policy)
+    def __init__(self, policy: Policies, dry_run: frozenset[str], *, is_native: bool) -> None:
+        self.rig = rig = Rig(holds_commits=True, seen_max=16, policies=policy, dry_run=dry_run)
         self.answers: list[list[tuple[int, str]]] = []
         if not is_native:
             rig.receiver.take = lambda body, answer: rig.receiver._take(body, answer, rig.clock.now_ns())
@@ -106,6 +106,7 @@ class Side:
     delivered=policies,
     read=policies,
     group=policies,
+    dry_run=st.sets(st.sampled_from(["batch", "fold", "digest", "shed", "refuse"]), max_size=2),
 )
 async def test_both_ways_lead_to_the_same(
     sequence: Sequence[tuple[str, Any]],
@@ -113,9 +114,10 @@ async def test_both_ways_lead_to_the_same(
     delivered: ReceiptPolicy,
     read: ReceiptPolicy,
     group: ReceiptPolicy,
+    dry_run: set[str],
 ) -> None:
     policy = Policies(sent=sent, delivered=delivered, read=read, group=group)
-    native, complete = Side(policy, is_native=True), Side(policy, is_native=False)
+    native, complete = (Side(policy, frozenset(dry_run), is_native=is_native) for is_native in (True, False))
     for step in [*sequence, ("commit", None)]:
         native.do(*step)
         complete.do(*step)

@@ -104,23 +104,23 @@ class Gatekeeper:
 
     def plain_kinds(self) -> int:
         """Of which events nothing has to be asked but the mask of their message: bit 2 x kind, and the next one for groups."""
-        forwarded = self.ladder.forwarded
-        if forwarded is not self._plain_for:
-            self._plain_for, self._plain = forwarded, self._find_plain(forwarded)
+        admitted = self.ladder.admitted
+        if admitted is not self._plain_for:
+            self._plain_for, self._plain = admitted, self._find_plain(admitted)
         return self._plain
 
     def forwards_each(self) -> bool:
         """Whether every receipt goes as it is, but for what the mask of its message says."""
         return len(self.ladder.forwarded) == len(ReceiptClass) and not self._is_off
 
-    def _find_plain(self, forwarded: frozenset[ReceiptClass]) -> int:
+    def _find_plain(self, admitted: frozenset[ReceiptClass]) -> int:
         plain = _bits(Kind.MESSAGE)
         if self._is_off:
             return plain
         plain |= _bits(Kind.FAILED)
         for kind in (Kind.SENT, Kind.DELIVERED, Kind.READ):
             for is_group in (False, True):
-                if _class_of(kind, is_group=is_group) in forwarded:
+                if _class_of(kind, is_group=is_group) in admitted:
                     plain |= 1 << 2 * kind + is_group
         return plain
 

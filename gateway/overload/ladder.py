@@ -145,7 +145,9 @@ class Ladder:
         self._treatments: tuple[Treatment, ...] = ()
         self._would: tuple[Treatment, ...] = ()
         self.forwarded: frozenset[ReceiptClass] = frozenset()
-        """Classes to which nothing is done, and would not be if nothing ran dry. A new set whenever that may have changed."""
+        """Classes to which nothing is done, and would not be if nothing ran dry."""
+        self.admitted: frozenset[ReceiptClass] = frozenset()
+        """Classes that are at most put together, and would not be if nothing ran dry. A new set when it may have changed."""
         self._enter(Rung.FORWARD)
 
     def update(self, pressure: float, now_ns: int) -> bool:
@@ -203,9 +205,9 @@ class Ladder:
             max(self._policies.least(cls), self._done(cls, self._pressed(cls))) for cls in ReceiptClass
         )
         self._would = tuple(max(self._policies.least(cls), self._pressed(cls)) for cls in ReceiptClass)
-        self.forwarded = frozenset(
-            cls for cls in ReceiptClass if max(self._treatments[cls], self._would[cls]) is Treatment.FORWARD
-        )
+        alike = [cls for cls in ReceiptClass if self._treatments[cls] is self._would[cls]]
+        self.forwarded = frozenset(cls for cls in alike if self._would[cls] is Treatment.FORWARD)
+        self.admitted = frozenset(cls for cls in alike if self._would[cls] <= Treatment.BATCH)
 
     def _pressed(self, cls: ReceiptClass) -> Treatment:
         """What pressure alone does to a class."""
