@@ -26,6 +26,8 @@ from gateway._fast.limit import ConcurrencyLimit
 from gateway._fast.ring import EVERY_CLASS, PriorityRings
 from gateway._fast.seen import SeenSet, fingerprint_str
 from gateway._fast.usual_webhook import usual
+from gateway._fast.waits import LeastWait
+from gateway.app.bridges import HttpBackend
 from gateway.budget.tps import WINDOW_NS, TpsBudget
 from gateway.clock import FakeClock
 from gateway.dialects.receipts import Batch
@@ -34,8 +36,12 @@ from gateway.events import InboundClass, InboundRecord, Kind, TpsKind, pack_coun
 from gateway.http.client import Endpoint, HttpClient, Response
 from gateway.http.ingest import Ingest
 from gateway.http.target import Origin
+from gateway.inbound.forward import Forwarder
 from gateway.inbound.gate import Gate
+from gateway.inbound.picks import Singles
+from gateway.inbound.verdict import Verdict
 from gateway.store.backlog import Backlog
+from gateway.store.books import Books
 from gateway.store.protocol import Change
 from gateway.store.sqlite_file import SqliteFile
 
@@ -50,6 +56,9 @@ Prepare = Callable[[int], Run]
 SECOND_NS: Final = 10**9
 SECRET: Final = bytes(range(16))
 WALL_MS: Final = 1_700_000_000_000
+MESSAGE: Final = ONPREM.replace(b"XmuSf", b"XuSf")
+TURN: Final = 16
+"""Events in one turn of the loop, at some ten thousand a second."""
 BATCH: Final = 64
 """Changes in one commit: what arrives while the disk syncs, at some thousand a second."""
 
@@ -350,6 +359,61 @@ def received(template: bytes) -> Prepare:
     return prepare
 
 
+def received_together(count: int) -> Run:
+    """The same, as the front gives them, TURN in one turn of the loop and with one change."""
+    bodies = [MESSAGE.replace(b"XuSf", f"-{number:012}".encode()) for number in range(count)]
+    loop = asyncio.new_event_loop()
+    answers = deque[Any](maxlen=1)
+
+    async def receive(rig: Rig) -> None:
+        for at, body in enumerate(bodies, 1):
+            rig.receiver.take(body, answers.append)
+            if at % TURN == 0:
+                await asyncio.sleep(0)
+
+    async def rigged() -> Rig:
+        return Rig()
+
+    rig = loop.run_until_complete(rigged())
+    return lambda: loop.run_until_complete(receive(rig))
+
+
+def forwarded(count: int) -> Run:
+    """From the queue to a transport, and from its answer to the end on a disk that is a list, TURN in one turn of the loop."""
+    loop, clock, connector = asyncio.new_event_loop(), FakeClock(), _Connector()
+
+    async def made() -> Forwarder:
+        store = MemoryStore(clock)
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        http = HttpClient(30_000, 1, tls, clock=clock, connector=connector)
+        backlog = inbound_backlog(store, clock, has_lanes=True)
+        gate = Gate(Breaker(500, 5_000, random.Random(1)), ConcurrencyLimit(1), clock)
+        forwarder = Forwarder(
+            "message", HttpBackend(http, "http://127.0.0.1:8000/webhook"), backlog, gate,
+            Singles(backlog, gate, LeastWait(), clock), 500, 5_000, store, Books(), clock, random.Random(1),
+        )  # fmt: skip
+        backlog.starter = forwarder._courier  # noqa: SLF001 - as its `work` does
+        backlog.push(_record(1))
+        while not connector.protocols:
+            await asyncio.sleep(0)
+        connector.protocols[0].data_received(ANSWER)
+        return forwarder
+
+    forwarder = loop.run_until_complete(made())
+    [protocol] = connector.protocols
+    records = [_record(number + 2) for number in range(count)]
+
+    async def forward() -> None:
+        for at, record in enumerate(records, 1):
+            forwarder.backlog.push(record)
+            protocol.data_received(ANSWER)
+            if at % TURN == 0:
+                await asyncio.sleep(0)
+        assert forwarder.verdicts[Verdict.DELIVERED] == count + 1
+
+    return lambda: loop.run_until_complete(forward())
+
+
 def batch_of_receipts(count: int) -> Run:
     """100 bodies of a receipt each made into one."""
     bodies = [RECEIPT.replace(b"gBEGkYiEB1VX", f"gBEG{number:08}".encode()) for number in range(100)]
@@ -408,8 +472,10 @@ STEPS: Final[dict[str, Step]] = {
     "decode: usual On-Premises message": Step(usual_decoded, 2000),
     "decode: Cloud message": Step(decoded(CLOUD), 500),
     "decode: On-Premises receipt": Step(decoded(RECEIPT), 500),
-    "receive: On-Premises message": Step(received(ONPREM.replace(b"XmuSf", b"XuSf")), 300),
+    "receive: On-Premises message": Step(received(MESSAGE), 300),
     "receive: On-Premises receipt": Step(received(RECEIPT.replace(b"1ZEqA1YKPrU", b"XuSf")), 300),
+    "receive: 16 messages together, one": Step(received_together, 320),
+    "forward: a message to its end": Step(forwarded, 320),
     "compose: 100 receipts into one body": Step(batch_of_receipts, 10),
     "store: commit of 64 new and 64 done": Step(stored, 10),
 }
