@@ -133,6 +133,15 @@ async def test_what_is_gathered_when_the_store_fails_fails_too(rig: Rig) -> None
     assert rig.store.waiting_changes == 0
 
 
+async def test_a_gathered_change_that_can_not_be_made_fails_all_that_is_put_with_it(rig: Rig) -> None:
+    told: list[StoreError] = []
+    rig.store.gather(lambda: Change(books=[1 // 0]))
+    rig.store.gather(lambda: Change(on_failure=[told.append]))
+    with pytest.raises(StoreError, match="ZeroDivisionError"):
+        await rig.store.submit(Change())
+    assert (len(told), len(rig.failures), rig.store.waiting_changes) == (1, 1, 0)
+
+
 async def test_nobody_is_told_of_success_after_a_part_has_failed(rig: Rig) -> None:
     def broken() -> None:
         raise AssertionError("no such thing")

@@ -10,8 +10,8 @@ from typing_extensions import disjoint_base
 class Gathering:
     """Base of `gateway.store.sqlite_store.SqliteStore`, whose calls of these names say what they do.
 
-    It brings `_take(gathered)`, `_refuse(change)` for who is too late, and `_tell_failed(changes, error)` for a part that
-    failed to take note of a commit, and those that were not told.
+    It brings `_take(gathered)`, `_refuse(change)` for who is too late, `_tell_unmade(error)` for a change that could not be
+    made, and `_tell_failed(changes, error)` for a part that failed to take note of a commit, and those that were not told.
     """
 
     waiting_changes: int

@@ -43,7 +43,11 @@ cdef class Gathering:
         cdef object make
         self._makers = []
         for make in makers:
-            self._gathered.append(make())
+            try:
+                self._gathered.append(make())
+            except Exception as error:
+                self.waiting_changes -= 1
+                self._tell_unmade(error)  # and the others are made, for somebody waits for each
         return 0
 
     cdef int expect(self, bint can_wait) except -1:

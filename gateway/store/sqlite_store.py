@@ -116,6 +116,11 @@ class SqliteStore(Gathering):
         """Nothing is stored any more."""
         self._loop.call_soon(_tell_failure, change, self._failure or StoreError("the store is closed"))
 
+    def _tell_unmade(self, error: Exception) -> None:
+        """What a part has in memory is not put: it must be read back."""
+        log.error("a gathered change could not be made", exc_info=error)
+        self._end(StoreError(f"a gathered change could not be made: {error!r}"), [], [])
+
     def _take(self, gathered: list[Change]) -> None:
         """Store what was put together."""
         if self._failure is not None:
