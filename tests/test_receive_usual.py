@@ -161,3 +161,35 @@ async def test_webhooks_of_one_turn_are_one_change() -> None:
     rig.store.commit()
     assert (rig.receiver.pending, [reception.status for reception in got]) == (0, [200] * 7)
     assert [rig.messages.take() is not None for _ in range(8)] == [True] * 7 + [False]
+
+
+async def test_each_webhook_of_a_batch_is_answered_once_whatever_an_answer_does() -> None:
+    rig = Rig(holds_commits=True)
+    got: list[tuple[int, int]] = []
+
+    def take(number: int, *, is_ill: bool) -> None:
+        def answer(reception: Reception) -> None:
+            got.append((number, reception.status))
+            if is_ill:
+                raise ValueError(number)
+
+        rig.receiver.take(onprem_body([message(f"gBGG{number}")]), answer)
+
+    for number in range(4):
+        take(number, is_ill=number == 1)
+    rig.store._make()
+    (change,) = rig.store._submitted
+    with pytest.raises(ValueError, match="1"):
+        rig.store.commit()
+    for tell in change.on_failure:  # as the store does
+        tell(StoreError("a part failed"))
+    assert got == [(0, 200), (1, 200), (2, 503), (3, 503)]
+    assert rig.receiver.pending == 0
+
+    got.clear()
+    for number in range(4, 8):
+        take(number, is_ill=number == 5)
+    with pytest.raises(ValueError, match="5"):
+        rig.store.fail()
+    assert got == [(number, 503) for number in range(4, 8)]
+    assert rig.receiver.pending == 0

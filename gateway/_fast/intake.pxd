@@ -49,3 +49,5 @@ cdef class Batch:
     cdef readonly bytearray ledger_items
     cdef readonly object latest_ns  # when the last of them came
     cdef Intake _intake
+    cdef Py_ssize_t _answered  # of the answers, or being so
+    cdef bint _is_told  # that it is stored: its webhooks are not pending any more

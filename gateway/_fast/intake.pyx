@@ -226,9 +226,11 @@ cdef class Batch:
             cls = record.cls
             (<HotBacklog>intake._backlogs[cls]).enter(record)
         intake.pending -= len(self.answers)
+        self._is_told = True
         intake._waits.put((<int64_t>intake._clock.now_ns() - <int64_t>self.latest_ns) / NS_PER_MS)
         ok = intake._ok
         for answer in self.answers:
+            self._answered += 1
             if type(answer) is Connection:
                 (<Connection>answer).answer_ok()
             else:
@@ -238,7 +240,15 @@ cdef class Batch:
 
     def failed(self, error):
         cdef object refusal = self._intake._refusal_of(error)
-        cdef object answer
-        self._intake.pending -= len(self.answers)
-        for answer in self.answers:
-            answer(refusal)
+        cdef object problem = None
+        if not self._is_told:
+            self._intake.pending -= len(self.answers)
+        # Also after `stored` got as far as some of them, and whatever one of them does: the others wait.
+        while self._answered < len(self.answers):
+            self._answered += 1
+            try:
+                self.answers[self._answered - 1](refusal)
+            except Exception as trouble:
+                problem = trouble
+        if problem is not None:
+            raise problem
