@@ -193,3 +193,20 @@ async def test_each_webhook_of_a_batch_is_answered_once_whatever_an_answer_does(
         rig.store.fail()
     assert got == [(number, 503) for number in range(4, 8)]
     assert rig.receiver.pending == 0
+
+
+async def test_a_receipt_of_this_turn_is_no_old_one() -> None:
+    """What is too old is forgotten and put on disk between its coming and its change."""
+    rig = Rig(holds_commits=True)
+    rig.receiver.take(onprem_body(statuses=[status("gBGG1", "sent")]), lambda _: None)
+    rig.store.commit()
+    rig.clock.advance_ns(2 * 3_600 * 10**9)
+    rig.receiver.take(onprem_body(statuses=[status("gBGG2", "sent")]), lambda _: None)
+    rig.receipts.forget(rig.clock.wall_ms())
+    checkpoint = rig.receipts.checkpoint()
+    assert checkpoint is not None
+    rig.store.put(checkpoint)
+    rig.store.commit()
+    assert rig.receipts.look("gBGG2", rig.clock.wall_ms()) is not None
+    assert checkpoint.ledger_pages, "which have it"
+    assert rig.store.disk.ledger_items == b""

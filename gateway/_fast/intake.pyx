@@ -188,6 +188,9 @@ cdef class Intake:
         item.mask = 0
         item.spare = 0
         self._ledger.note(message, kind, item.at_s)
+        if not batch.ledger_items:
+            # At once: who looks in this turn must know that the ledger has something young.
+            self._note_receipts(1, wall_ms)
         batch.ledger_items += PyBytes_FromStringAndSize(<char*>&item, sizeof(LogItem))
         return 0
 
@@ -196,12 +199,13 @@ cdef class Intake:
         cdef Batch batch = self._open
         cdef list books = []
         cdef int kind
+        cdef Py_ssize_t receipts = len(batch.ledger_items) // sizeof(LogItem)
         self._open = None
         for kind in range(USUAL_KINDS):
             if batch.kinds[kind]:
                 books.append(self._entry_of(self._forms[kind][3], None, batch.kinds[kind]))
-        if batch.ledger_items:
-            self._note_receipts(len(batch.ledger_items) // sizeof(LogItem), batch.records[len(batch.records) - 1].received_ms)
+        if receipts > 1:  # the first is noted
+            self._note_receipts(receipts - 1, batch.records[len(batch.records) - 1].received_ms)
         return self._make_change(
             inbound=batch.records,
             fingerprints=bytes(batch.fingerprints),
