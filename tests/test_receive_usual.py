@@ -150,6 +150,26 @@ async def test_what_is_usual_takes_the_native_way(monkeypatch: pytest.MonkeyPatc
     rig.assert_books_balance()
 
 
+async def test_after_a_refusal_all_but_what_was_refused_takes_the_native_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig()
+    rig.store.fixed_used_bytes = STORE_MAX
+    assert await rig.receive(onprem_body([message("gBGG1")])) == 503
+    rig.store.fixed_used_bytes = None
+    unusual: list[bytes] = []
+
+    def noted(body: bytes) -> Webhook:
+        unusual.append(body)
+        return decode(body)
+
+    monkeypatch.setattr(receive, "decode", noted)
+    assert await rig.receive(onprem_body([message("gBGG2")])) == 200
+    assert (len(unusual), len(rig.charged)) == (0, 2)
+    assert await rig.receive(onprem_body([message("gBGG1")])) == 200
+    assert (len(unusual), len(rig.charged)) == (1, 2), "it was charged when it was refused"
+
+
 async def test_webhooks_of_one_turn_are_one_change() -> None:
     rig = Rig(holds_commits=True)
     got: list[Reception] = []

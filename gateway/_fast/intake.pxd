@@ -30,6 +30,7 @@ cdef class Intake:
     cdef tuple _forms
     cdef list _backlogs
     cdef SeenSet _seen
+    cdef SeenSet _charged
     cdef ReceiptLedger _ledger
     cdef bytes _secret
     cdef int64_t _pending_max

@@ -39,6 +39,7 @@ class Intake:
         forms: tuple[tuple[Any, bytes, Any, Any], ...],
         backlogs: list[HotBacklog[Any]],
         seen: SeenSet,
+        charged: SeenSet,
         ledger: ReceiptLedger,
         secret: bytes,
         pending_max: int,
@@ -52,7 +53,7 @@ class Intake:
         `forms` has class, counts, budget kind (None: it costs nothing) and kind of each of the five usual events, and
         `backlogs` the queue of each of the three classes. `ok` is what is answered, or `refusal_of(error)` when it can't be
         stored. `waits` is told how long, in ms, the last of a batch waited for the disk. `seen`, `ledger`, `books` and
-        `secret` (16 bytes, else ValueError) are those of the receiver.
+        `secret` (16 bytes, else ValueError) are those of the receiver; so is `charged`, and what is in it is not usual.
         """
 
     @property

@@ -63,6 +63,7 @@ cdef class Intake:
         tuple forms not None,
         list backlogs not None,
         SeenSet seen not None,
+        SeenSet charged not None,
         ReceiptLedger ledger not None,
         bytes secret not None,
         int64_t pending_max,
@@ -93,6 +94,7 @@ cdef class Intake:
                 raise TypeError(f"a backlog is a {type(backlog).__name__}")
         self._backlogs = backlogs
         self._seen = seen
+        self._charged = charged
         self._ledger = ledger
         self._secret = secret
         self._pending_max = pending_max
@@ -123,7 +125,7 @@ cdef class Intake:
             <size_t>write_key(data, &found, key),
             <const unsigned char*>PyBytes_AS_STRING(self._secret),
         )
-        if self._seen.has(mark):
+        if self._seen.has(mark) or (self._charged._held and self._charged.has(mark)):
             return False
         if found.kind:
             message = siphash24(

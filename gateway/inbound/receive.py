@@ -127,6 +127,7 @@ class Receiver:
             forms=_FORMS,
             backlogs=[backlogs[cls] for cls in InboundClass],
             seen=seen,
+            charged=self._charged,
             ledger=receipts.ledger,
             secret=secret,
             pending_max=PENDING_MAX,
@@ -169,7 +170,7 @@ class Receiver:
         """Which events need no decision now, as `Gatekeeper.plain_kinds`; 0: none."""
         used, free = self._store.used_bytes(), self.free_bytes()
         is_nearly_full = used >= self._store_max_bytes * RECEIPTS_FULL or free < LOW_BYTES
-        if is_nearly_full or self._gatekeeper.ladder.would_refuse or self._charged:
+        if is_nearly_full or self._gatekeeper.ladder.would_refuse:
             return 0
         return self._gatekeeper.plain_kinds()
 
