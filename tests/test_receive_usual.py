@@ -12,7 +12,7 @@ from receive_rig import STORE_MAX, Rig
 from gateway.config import ReceiptPolicy
 from gateway.dialects.webhook import Webhook, decode
 from gateway.errors import StoreError
-from gateway.events import ReceiptMask
+from gateway.events import Kind, ReceiptMask
 from gateway.inbound import receive
 from gateway.inbound.receive import Reception
 from gateway.overload.ladder import Policies
@@ -230,3 +230,20 @@ async def test_a_receipt_of_this_turn_is_no_old_one() -> None:
     assert rig.receipts.look("gBGG2", rig.clock.wall_ms()) is not None
     assert checkpoint.ledger_pages, "which have it"
     assert rig.store.disk.ledger_items == b""
+
+
+@pytest.mark.parametrize("events", [1, 2])
+async def test_what_is_remembered_goes_to_the_disk_also_when_a_part_fails(
+    events: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its repetition would be answered 200, and nothing would have it."""
+    rig = Rig()
+    body = onprem_body(statuses=[status(of, "read") for of in IDS[:events]])
+    with monkeypatch.context() as broken:
+        broken.setattr(rig, "told", None)
+        with pytest.raises(AttributeError):
+            await rig.receive(body)
+    assert await rig.receive(body) == 200
+    assert +rig.store.disk.books == {(Kind.READ, None): events}
+    assert rig.events.waiting()[Kind.READ] == events
+    assert rig.receiver.pending == 0

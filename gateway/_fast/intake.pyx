@@ -158,13 +158,14 @@ cdef class Intake:
         if found.kind:
             self._enter(batch, message, found.kind, wall_ms)
         self.pending += 1
+        if is_new:
+            self._open = batch
+            self._gather(self._close)  # which it may call at once
+        # Only now: a part that fails must not keep from the disk what is remembered, and so answered when it is repeated.
         if form[2] is not None:
             self._charge(form[2], 1, now_ns)
             if found.kind:
                 self._tell(form[2], text_at(data, found.id), text_at(data, found.participant), now_ns)
-        if is_new:
-            self._open = batch
-            self._gather(self._close)  # which it may call at once
         return True
 
     cdef Batch _begin(self):

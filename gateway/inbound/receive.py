@@ -199,11 +199,12 @@ class Receiver:
         # Remembered before it is on disk: if the commit fails the process ends, and this with it.
         for mark in marks:
             self._seen.add(mark)
-        self._charge_and_tell(fresh, now_ns)
         self._intake.pending += 1
         # With nothing fresh this is a barrier: the first copy may still be on its way to the disk,
         # and a 200 for the second one promises the first.
         self._store.put(change)
+        # Only now: a part that fails must not keep from the disk what is remembered.
+        self._charge_and_tell(fresh, now_ns)
 
     def _refusal(self, events: list[Event]) -> str | None:
         if self.pending >= PENDING_MAX:
