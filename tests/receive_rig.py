@@ -26,8 +26,9 @@ class Rig:
         seen_max: int = 1000,
         policies: Policies | None = None,
         dry_run: frozenset[str] = frozenset(),
+        wall_ms: int = 1_700_000_000_000,
     ) -> None:
-        self.clock = FakeClock()
+        self.clock = FakeClock(wall_ms=wall_ms)
         self.store = MemoryStore(self.clock, holds_commits=holds_commits)
         self.messages = inbound_backlog(self.store, self.clock)
         self.events = inbound_backlog(self.store, self.clock)

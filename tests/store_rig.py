@@ -15,7 +15,8 @@ class Rig:
 
     def __init__(self, directory: Path) -> None:
         self.failures: list[StoreError] = []
-        self.store = SqliteStore(directory, FakeClock(), self.failures.append)
+        self.clock = FakeClock()
+        self.store = SqliteStore(directory, self.clock, self.failures.append)
 
     def hold_tables(self) -> Callable[[], None]:
         """Let the thread that has the tables wait until the function returned is called."""

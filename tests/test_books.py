@@ -2,9 +2,11 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway._fast.books import BookTotals
 from gateway.events import Kind, Outcome
 from gateway.store.books import Books, accepted_entries, outcome_entries
 from gateway.store.protocol import BookEntry
@@ -58,3 +60,9 @@ def test_totals_do_not_depend_on_how_entries_are_grouped(entries: list[BookEntry
         assert books.accepted[kind] == totals[kind, None]
         waiting = totals[kind, None] - sum(totals[kind, outcome] for outcome in Outcome)
         assert books.expected_waiting(kind) == waiting
+
+
+@pytest.mark.parametrize(("kind", "outcome"), [(8, None), (-1, None), (8, 0), (-1, 0), (0, 5), (0, -1)])
+def test_what_has_no_place_in_the_books_is_refused(kind: int, outcome: int | None) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        BookTotals().enter(kind, outcome, 1)

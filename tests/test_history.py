@@ -135,3 +135,14 @@ def test_what_a_budget_counts_is_in_its_history() -> None:
     for kind in TpsKind:
         assert history.count(kind, 60, later_ns) == plain.totals[kind], kind
     assert plain.totals[TpsKind.SEND] == 1
+
+
+def test_the_hour_is_whole_and_what_has_been_overwritten_is_not_told() -> None:
+    history = SecondsHistory(START_NS, rows=6)
+    history.record(5, 7, at(10))
+    history.record(5, 2, at(HOUR_S))
+    history.record(5, 1, at(0))
+    assert history.count(5, HOUR_S, at(HOUR_S)) == 8, "the first second of the hour too"
+    history.record(5, 5, at(HOUR_S + 11))
+    assert history.count(5, HOUR_S, at(20)) == 0, "its place has what came an hour later"
+    assert history.count(5, 1, at(HOUR_S + 12)) == 5

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from receive_rig import STORE_MAX, Rig
 
+from gateway._fast.intake import Batch
+from gateway._fast.ledger import ReceiptLedger
 from gateway.config import ReceiptPolicy
 from gateway.dialects.webhook import Webhook, decode
 from gateway.errors import StoreError
@@ -247,3 +249,27 @@ async def test_what_is_remembered_goes_to_the_disk_also_when_a_part_fails(
     assert +rig.store.disk.books == {(Kind.READ, None): events}
     assert rig.events.waiting()[Kind.READ] == events
     assert rig.receiver.pending == 0
+
+
+async def test_a_batch_has_waited_since_its_last_webhook_came() -> None:
+    """The least wait: what came with the first one is no standing queue."""
+    rig = Rig(holds_commits=True)
+    for number in range(3):
+        rig.receiver.take(onprem_body([message(f"gBGG{number}")]), lambda _: None)
+        rig.clock.advance_ns(2_000_000)
+    rig.store.commit()
+    assert rig.receiver.waits.take(lambda: -1.0) == 2.0
+
+
+def test_a_batch_that_nobody_filled_raises() -> None:
+    """The collector may leave one like that."""
+    with pytest.raises((AttributeError, TypeError)):
+        Batch().failed(StoreError("gone"))
+    with pytest.raises((AttributeError, TypeError)):
+        Batch().stored()
+
+
+async def test_a_receipt_is_logged_as_it_can_be_read_back_whatever_the_clock_says() -> None:
+    rig = Rig(wall_ms=0)
+    assert await rig.receive(onprem_body(statuses=[status("gBGG1", "sent")])) == 200
+    assert ReceiptLedger(10).apply_log(rig.store.disk.ledger_items) == 1

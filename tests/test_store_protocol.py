@@ -112,6 +112,8 @@ async def test_what_is_gathered_is_one_change_and_keeps_its_place(opener: Opener
     items.append(b"c" * 16)
     await stored
     await store.submit(Change())
+    if isinstance(store, SqliteStore):
+        assert store.changes == 6, "by their size"
     assert told == [f"stored {b'a' * 16 + b'b' * 16!r}", f"stored {b'c' * 16!r}"]
     found = (await opener.open()).recovered
     assert (found.ledger_pages, found.ledger_items) == ([(0, b"page")], b"c" * 16)
@@ -123,10 +125,17 @@ async def test_what_is_gathered_by_a_store_that_has_failed_is_told_so(opener: Op
     if isinstance(store, MemoryStore):
         store.fail()
     told: list[StoreError] = []
-    store.gather(lambda: Change(on_failure=[told.append]))
+    made: list[Change] = []
+
+    def make() -> Change:
+        made.append(Change(on_failure=[told.append]))
+        return made[-1]
+
+    store.gather(make)
     assert told == []
     await asyncio.sleep(0)
-    assert len(told) == 1
+    await asyncio.sleep(0)
+    assert (len(made), len(told)) == (1, 1)
 
 
 async def test_an_empty_store_starts_at_one(opener: Opener) -> None:

@@ -135,7 +135,7 @@ async def test_what_is_gathered_when_the_store_fails_fails_too(rig: Rig) -> None
 
 async def test_a_gathered_change_that_can_not_be_made_fails_all_that_is_put_with_it(rig: Rig) -> None:
     told: list[StoreError] = []
-    rig.store.gather(lambda: Change(books=[1 // 0]))
+    rig.store.gather(lambda: Change(size=1 // 0))
     rig.store.gather(lambda: Change(on_failure=[told.append]))
     with pytest.raises(StoreError, match="ZeroDivisionError"):
         await rig.store.submit(Change())
@@ -164,6 +164,17 @@ async def test_a_change_is_stored_as_it_was_when_it_was_handed_over(rig: Rig) ->
     await stored
     (found,) = await rig.store.read_sends(record.cls, 0, 9)
     assert found.attempts == 0
+
+
+async def test_what_waits_is_no_older_than_the_last_commit(rig: Rig) -> None:
+    def put_another() -> None:
+        rig.clock.advance_ns(5_000_000)
+        rig.store.put(Change(), can_wait=True)
+
+    await rig.store.submit(Change(on_commit=[put_another]))
+    assert (rig.store.waiting_changes, rig.store.oldest_wait_ms()) == (1, 0.0)
+    rig.clock.advance_ns(3_000_000)
+    assert rig.store.oldest_wait_ms() == 3.0
 
 
 async def test_what_can_wait_shares_the_commit_of_what_can_not(rig: Rig) -> None:

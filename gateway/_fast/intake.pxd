@@ -22,7 +22,7 @@ cdef class Intake:
     cdef object _tell
     cdef object _make_record
     cdef object _entry_of
-    cdef object _note_receipts
+    cdef object _note_receipt
     cdef object _refusal_of
     cdef BookTotals _books
     cdef LeastWait _waits

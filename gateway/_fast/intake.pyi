@@ -31,7 +31,7 @@ class Intake:
         tell: Callable[[Any, str, str, int], object],
         make_record: Callable[..., Any],
         entry_of: Callable[[Any, None, int], Any],
-        note_receipts: Callable[[int, int], object],
+        note_receipt: Callable[[int], object],
         refusal_of: Callable[[Any], Any],
         ok: Any,
         books: BookTotals,
@@ -48,8 +48,8 @@ class Intake:
 
         `plain_kinds()`, asked once for each batch: a bit for each usual event of which nothing has to be decided, at
         2 x kind, or one higher in groups. `gather` is `Store.gather`. `make_change`, `make_record` and
-        `entry_of(kind, None, count)` make a Change, an InboundRecord and a BookEntry. `note_receipts(count, received_ms)` is
-        told of receipts that are entered in `ledger` and are on the way to its log.
+        `entry_of(kind, None, count)` make a Change, an InboundRecord and a BookEntry. `note_receipt(received_ms)` is
+        told of the first receipt of a batch that is entered in `ledger` and is on the way to its log.
         `forms` has class, counts, budget kind (None: it costs nothing) and kind of each of the five usual events, and
         `backlogs` the queue of each of the three classes. `ok` is what is answered, or `refusal_of(error)` when it can't be
         stored. `waits` is told how long, in ms, the last of a batch waited for the disk. `seen`, `ledger`, `books` and

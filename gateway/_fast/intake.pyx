@@ -55,7 +55,7 @@ cdef class Intake:
         tell,
         make_record,
         entry_of,
-        note_receipts,
+        note_receipt,
         refusal_of,
         ok,
         BookTotals books not None,
@@ -83,7 +83,7 @@ cdef class Intake:
         self._tell = tell
         self._make_record = make_record
         self._entry_of = entry_of
-        self._note_receipts = note_receipts
+        self._note_receipt = note_receipt
         self._refusal_of = refusal_of
         self._books = books
         self._waits = waits
@@ -193,7 +193,7 @@ cdef class Intake:
         self._ledger.note(message, kind, item.at_s)
         if not batch.ledger_items:
             # At once: who looks in this turn must know that the ledger has something young.
-            self._note_receipts(1, wall_ms)
+            self._note_receipt(wall_ms)
         batch.ledger_items += PyBytes_FromStringAndSize(<char*>&item, sizeof(LogItem))
         return 0
 
@@ -202,13 +202,10 @@ cdef class Intake:
         cdef Batch batch = self._open
         cdef list books = []
         cdef int kind
-        cdef Py_ssize_t receipts = len(batch.ledger_items) // sizeof(LogItem)
         self._open = None
         for kind in range(USUAL_KINDS):
             if batch.kinds[kind]:
                 books.append(self._entry_of(self._forms[kind][3], None, batch.kinds[kind]))
-        if receipts > 1:  # the first is noted
-            self._note_receipts(receipts - 1, batch.records[len(batch.records) - 1].received_ms)
         return self._make_change(
             inbound=batch.records,
             fingerprints=bytes(batch.fingerprints),
@@ -221,6 +218,7 @@ cdef class Intake:
 
 
 @cython.final
+@cython.nonecheck(True)
 cdef class Batch:
     def stored(self):
         cdef Intake intake = self._intake

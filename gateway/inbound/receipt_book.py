@@ -51,7 +51,7 @@ class ReceiptBook:
         self.ledger = ledger
         self._secret = secret
         self._retention_s = retention_ms // 1000
-        self._items_logged = 0
+        self._has_logged = False
         self._resets = False
         self._last_ms: int | None = None
         """When something was entered last; None: not since the start."""
@@ -68,7 +68,7 @@ class ReceiptBook:
             self.ledger = ReceiptLedger(ledger.capacity)
             self._resets = True
             return
-        self._items_logged = ledger.apply_log(recovered.ledger_items)
+        self._has_logged = ledger.apply_log(recovered.ledger_items) > 0
 
     def note(self, events: Iterable[Event], wall_ms: int) -> bytes:
         """Enter the receipts among new `events`, and return their log items."""
@@ -80,19 +80,19 @@ class ReceiptBook:
                 self.ledger.record(mark, event.kind, at_s)
                 items.append(pack_record(mark, event.kind, at_s))
         if items:
-            self.noted(len(items), wall_ms)
+            self.noted(wall_ms)
         return b"".join(items)
 
-    def noted(self, count: int, wall_ms: int) -> None:
-        """So many receipts were entered in the ledger, and their items are on the way to its log."""
-        self._items_logged += count
+    def noted(self, wall_ms: int) -> None:
+        """A receipt was entered in the ledger, or some, and their items are on the way to its log."""
+        self._has_logged = True
         self._last_ms = wall_ms
 
     def want(self, message_id: str, mask: ReceiptMask) -> bytes:
         """Enter which receipts of a message are wanted, and return the log item."""
         mark = self._mark(message_id)
         self.ledger.set_mask(mark, mask)
-        self._items_logged += 1
+        self._has_logged = True
         return pack_mask(mark, mask)
 
     def mask_of(self, message_id: str) -> int:
@@ -141,10 +141,10 @@ class ReceiptBook:
 
     def checkpoint(self) -> Change | None:
         """The change that replaces the log by pages; None while there is no log."""
-        if not self._items_logged and not self._resets:
+        if not self._has_logged and not self._resets:
             return None
         change = Change(ledger_pages=self.ledger.take_dirty_pages(), ledger_resets=self._resets)
-        self._items_logged = 0
+        self._has_logged = False
         self._resets = False
         return change
 

@@ -119,7 +119,7 @@ class Receiver:
             tell=tell,
             make_record=InboundRecord,
             entry_of=book_entry,
-            note_receipts=receipts.noted,
+            note_receipt=receipts.noted,
             refusal_of=_refusal_of,
             ok=_OK,
             books=books.totals,
