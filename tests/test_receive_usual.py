@@ -18,6 +18,7 @@ from gateway.events import Kind, ReceiptMask
 from gateway.inbound import receive
 from gateway.inbound.receive import Reception
 from gateway.overload.ladder import Policies
+from gateway.store.room import LOW_BYTES
 
 IDS = ["gBGG1", "gBGG2", "gBGG3"]
 NAMES = ["sent", "delivered", "read", "played", "failed", "deleted"]
@@ -273,3 +274,33 @@ async def test_a_receipt_is_logged_as_it_can_be_read_back_whatever_the_clock_say
     rig = Rig(wall_ms=0)
     assert await rig.receive(onprem_body(statuses=[status("gBGG1", "sent")])) == 200
     assert ReceiptLedger(10).apply_log(rig.store.disk.ledger_items) == 1
+
+
+async def test_each_of_a_batch_is_remembered() -> None:
+    rig = Rig(holds_commits=True)
+    got: list[int] = []
+    for _ in range(2):
+        for number in range(3):
+            rig.receiver.take(
+                onprem_body([message(f"gBGG{number}")]), lambda reception: got.append(reception.status)
+            )
+    assert got == [], "the first copies are not on disk"
+    rig.store.commit()
+    assert (got, len(rig.store.disk.inbound), len(rig.charged)) == ([200] * 6, 3, 3)
+    assert rig.receiver.duplicates[Kind.MESSAGE] == 3
+
+
+async def test_a_usual_receipt_is_refused_where_the_disk_has_little_left() -> None:
+    rig = Rig()
+    rig.receiver.free_bytes = lambda: LOW_BYTES - 1
+    assert await rig.receive(onprem_body(statuses=[status("gBGG1", "read")])) == 503
+    assert rig.receiver.refused == {"store_nearly_full": 1}
+    assert await rig.receive(onprem_body([message("gBGG1")])) == 200
+
+
+async def test_an_unusual_webhook_tells_its_wait_too() -> None:
+    rig = Rig(holds_commits=True)
+    rig.receiver.take(onprem_body([message("gBGG1"), message("gBGG2")]), lambda _: None)
+    rig.clock.advance_ns(3_000_000)
+    rig.store.commit()
+    assert rig.receiver.waits.take(lambda: -1.0) == 3.0
