@@ -163,6 +163,9 @@ class Forwarder:
                 now_ns = clock.now_ns()
                 if (left := self._courier.take_left()) is not None:
                     await self._bring(picks.pick_of(*left))
+                    if now_ns <= ends_ns:
+                        continue
+                    await asyncio.sleep(0)
                 elif not picks.has_next():
                     await self.backlog.wait_changed()
                 elif gate.opens_at_ns(now_ns) > now_ns:

@@ -1,0 +1,50 @@
+"""A courier and who works beside it: who is next at the gate, who else gets a turn of the loop, and what holds up others."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+from destination_side import Side, records, well
+from virtual_time import run_virtual, virtual_loop
+
+from gateway._fast.ledger import ReceiptLedger
+from gateway._fast.sieve import ReceiptSieve
+from gateway.events import InboundRecord
+from gateway.inbound.forward import TURN_NS
+from gateway.inbound.picks import NOTHING, Pick, Singles
+
+SECRET = bytes(16)
+
+
+class Sieved(Singles):
+    """Usual receipts go by themselves; the others are looked at."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.sieve = ReceiptSieve(ReceiptLedger(10), SECRET, 0, lambda: True, lambda _seq: False)
+
+
+def test_others_get_their_turn_while_one_record_after_the_other_is_held() -> None:
+    async def main() -> None:
+        turns, held_at = 0, []
+
+        class Held(Sieved):
+            def pick_of(self, record: InboundRecord, is_retry: bool) -> Pick:
+                held_at.append(turns)
+                virtual_loop().virtual.now_ns += 2 * TURN_NS
+                return NOTHING
+
+        async def other() -> None:
+            nonlocal turns
+            while len(held_at) < 10:
+                turns += 1
+                await asyncio.sleep(0)
+
+        side = Side(well, picks=Held)
+        others = asyncio.create_task(other())
+        await side.accept(records(10))
+        await others
+        assert max(Counter(held_at).values()) <= 2
+        await side.stop()
+
+    run_virtual(main())
