@@ -4,12 +4,15 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+from builders import inbound, onprem_body, status
 from destination_side import Side, records, well
 from virtual_time import run_virtual, virtual_loop
 
 from gateway._fast.ledger import ReceiptLedger
 from gateway._fast.sieve import ReceiptSieve
-from gateway.events import InboundRecord
+from gateway.events import InboundClass, InboundRecord, Kind
+from gateway.inbound.compose import Parcel
+from gateway.inbound.destination import BackendAnswer
 from gateway.inbound.forward import TURN_NS
 from gateway.inbound.picks import NOTHING, Pick, Singles
 
@@ -22,6 +25,14 @@ class Sieved(Singles):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.sieve = ReceiptSieve(ReceiptLedger(10), SECRET, 0, lambda: True, lambda _seq: False)
+
+
+def receipts(count: int, first: int) -> list[InboundRecord]:
+    """Usual ones."""
+    return [
+        inbound(seq, InboundClass.RECEIPT, [Kind.DELIVERED], onprem_body(statuses=[status(f"gBGG{seq}")]))
+        for seq in range(first, first + count)
+    ]
 
 
 def test_others_get_their_turn_while_one_record_after_the_other_is_held() -> None:
@@ -45,6 +56,31 @@ def test_others_get_their_turn_while_one_record_after_the_other_is_held() -> Non
         await side.accept(records(10))
         await others
         assert max(Counter(held_at).values()) <= 2
+        await side.stop()
+
+    run_virtual(main())
+
+
+def test_what_waits_at_the_gate_goes_before_what_starts_by_itself() -> None:
+    """Two requests of one pick: the second waits for its place, and not for the queue to be empty."""
+    came: list[bytes] = []
+
+    async def answer(body: bytes) -> BackendAnswer:
+        came.append(body)
+        return await well(body)
+
+    class InTwo(Sieved):
+        def pick_of(self, record: InboundRecord, is_retry: bool) -> Pick:
+            another = self._backlog.take()
+            assert another is not None
+            return Pick([Parcel([each], each.body) for each in (record, another)], is_retry)
+
+    async def main() -> None:
+        side = Side(answer, 1, picks=InTwo)
+        usual = receipts(20, 2)
+        await side.accept([*usual, *records(1)])
+        await side.empty()
+        assert came == [usual[0].body, b"1", *(record.body for record in usual[1:])]
         await side.stop()
 
     run_virtual(main())

@@ -18,6 +18,7 @@ cdef class Courier(Starter):
     cdef readonly int64_t delivered
     cdef readonly LatencyHistogram latency
     cdef public bint is_draining
+    cdef public bint gives_way
 
     cdef HotBacklog _backlog
     cdef GateCore _gate

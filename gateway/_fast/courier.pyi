@@ -20,6 +20,8 @@ class Courier(Starter):
 
     is_draining: bool
     """Nothing is started any more, and `ended` is called at each end."""
+    gives_way: bool
+    """Nothing is started while what was taken before waits for its place."""
 
     def __new__(
         cls,

@@ -104,7 +104,7 @@ cdef class Courier(Starter):
 
     cdef bint _starts(self) except -1:
         """Whether it starts what is ready, as things are."""
-        if self._waits is None or self.is_draining or self._left is not None:
+        if self._waits is None or self.is_draining or self.gives_way or self._left is not None:
             return False
         return self._sieve is None or self._sieve.is_open()
 

@@ -205,7 +205,9 @@ class Forwarder:
             elif self._is_draining:
                 return
             else:
+                self._courier.gives_way = True  # what is fresh comes after what was taken before it
                 await self.gate.wait()
+                self._courier.gives_way = False
                 # What was right before may not be so any more.
                 others = self._picks.again(parcels)
             parcels = others
