@@ -197,6 +197,40 @@ def test_ends_that_come_together_are_one_change_and_a_crowd_does_not_wait() -> N
     run_virtual(main())
 
 
+class PatientStore(MemoryStore):
+    """Commits what can wait after 50 ms, unless it is hurried."""
+
+    def _plan_commit(self) -> None:
+        asyncio.get_running_loop().call_later(0.05, self.commit)
+
+    def put(self, change: Change, *, can_wait: bool = False) -> None:
+        super().put(change, can_wait=can_wait)
+        if not can_wait:
+            self.hurry()
+
+    def hurry(self) -> None:
+        asyncio.get_running_loop().call_soon(self.commit)
+
+
+@pytest.mark.parametrize("says", ["plain", "refused"])
+def test_ends_for_which_the_queue_is_closed_do_not_wait_for_company(says: str) -> None:
+    """As few as may stand aside are fewer than a crowd, and nothing goes until their ends are on disk."""
+
+    async def main() -> None:
+        side = Side(
+            {body: [says] for body in bodies}, "native", 100, PatientStore(virtual_loop()), is_dry_run=True
+        )
+        side.queue.memory.aside_max = 2
+        await side.accept(*[inbound(seq, body=body, lane=str(seq)) for seq, body in enumerate(bodies, 1)])
+        began_s = virtual_loop().time()
+        while side.queue.total():
+            await asyncio.sleep(0.001)
+        assert virtual_loop().time() - began_s < len(bodies) / 2 * 0.02
+        await side.end()
+
+    run_virtual(main())
+
+
 def test_what_cannot_be_stored_is_no_end() -> None:
     """The records stay taken and on disk; the process is about to end."""
 

@@ -29,7 +29,8 @@ from .waits cimport LeastWait
 cdef enum:
     ALL_CLASSES = 0xFFFF
     NS_PER_MS = 1_000_000
-    # Ends that wait for the commit of something else: more go by themselves, for their records are in hand until then.
+    # Ends that wait for the commit of something else: more go by themselves, for their records are in hand until then. So
+    # do fewer while that closes a class of the backlog.
     CROWD = 64
 
 
@@ -213,7 +214,7 @@ cdef class Courier(Starter):
         if is_new:
             self._open = ends
             self._gather(self._close)  # which it may call at once
-        elif len(ends.records) == CROWD:
+        if len(ends.records) == CROWD or self._backlog.memory.closed:
             self._hurry()
         return 0
 

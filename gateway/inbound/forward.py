@@ -350,7 +350,8 @@ class Forwarder:
         change.on_commit.append(on_commit)
         change.on_failure.append(on_failure)
         self._settling += 1
-        self._store.put(change, can_wait=True)
+        # Not while too much is in hand: then what is ready waits for it.
+        self._store.put(change, can_wait=not self.backlog.memory.closed)
 
     def _retry(
         self, parcel: Parcel, answer: BackendAnswer, verdict: Verdict, passage: Passage
