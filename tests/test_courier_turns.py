@@ -1,6 +1,8 @@
 """A courier and who works beside it: who is next at the gate, who else gets a turn of the loop, and what holds up others."""
 
 import asyncio
+import gc
+import random
 from collections import Counter
 from typing import Any
 
@@ -8,13 +10,16 @@ from builders import inbound, onprem_body, status
 from destination_side import Side, records, well
 from virtual_time import run_virtual, virtual_loop
 
+from gateway._fast.courier import Errand
 from gateway._fast.ledger import ReceiptLedger
 from gateway._fast.sieve import ReceiptSieve
+from gateway.app.bridges import Nowhere
 from gateway.events import InboundClass, InboundRecord, Kind
 from gateway.inbound.compose import Parcel
 from gateway.inbound.destination import BackendAnswer
-from gateway.inbound.forward import TURN_NS
+from gateway.inbound.forward import TURN_NS, Forwarder
 from gateway.inbound.picks import NOTHING, Pick, Singles
+from gateway.store.books import Books
 
 SECRET = bytes(16)
 
@@ -84,3 +89,31 @@ def test_what_waits_at_the_gate_goes_before_what_starts_by_itself() -> None:
         await side.stop()
 
     run_virtual(main())
+
+
+def test_an_errand_that_is_over_holds_nothing_that_holds_it() -> None:
+    """Or each record that goes nowhere would be left to the garbage collector."""
+
+    async def main() -> None:
+        side = Side(well)
+        side.forwarder.backlog.starter = None
+        clock = virtual_loop()
+        nowhere = Forwarder(
+            "nowhere", Nowhere(), side.queue, side.gate, side.picks, 500, 1_000, side.store, Books(), clock,
+            random.Random(1),
+        )  # fmt: skip
+        side.forwarder.drain()
+        work = asyncio.create_task(nowhere.work())
+        await side.accept(records(3))
+        await side.empty()
+        assert [thing for thing in gc.get_objects() if type(thing) is Errand] == []
+        nowhere.drain()
+        await work
+        await side.stop()
+
+    gc.collect()
+    gc.disable()
+    try:
+        run_virtual(main())
+    finally:
+        gc.enable()

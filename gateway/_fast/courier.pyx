@@ -251,6 +251,7 @@ cdef class Errand(Exchange):
         cdef int status = 0 if answer.status is None else answer.status
         cdef bytes body = answer.body
         cdef bint is_plain = self._is_plain(status, PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body))
+        self._request = None  # which may have us as what it calls
         self._courier.conclude(self, is_plain, answer)
 
     cdef bint _is_plain(self, int status, const char* body, Py_ssize_t size) noexcept:
