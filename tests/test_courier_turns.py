@@ -66,6 +66,19 @@ def test_others_get_their_turn_while_one_record_after_the_other_is_held() -> Non
     run_virtual(main())
 
 
+def test_one_that_does_not_go_by_itself_is_looked_at_although_nothing_else_comes() -> None:
+    async def main() -> None:
+        side = Side(well, picks=Sieved)
+        for record in [*records(1), *receipts(1, 2), *records(1, 3)]:
+            await asyncio.sleep(1)
+            await side.accept([record])
+            await side.empty()
+        assert len(side.backend.came_ns) == 3
+        await side.stop()
+
+    run_virtual(main())
+
+
 def test_what_waits_at_the_gate_goes_before_what_starts_by_itself() -> None:
     """Two requests of one pick: the second waits for its place, and not for the queue to be empty."""
     came: list[bytes] = []
