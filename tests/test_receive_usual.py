@@ -1,21 +1,30 @@
 """The native step for usual webhooks does what the complete path does, event for event, whatever comes in whatever state."""
 
-from collections.abc import Sequence
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from builders import CONTACT, GROUP, cloud_body, message, onprem_body, status
+from builders import CONTACT, GROUP, AskedBackend, cloud_body, message, onprem_body, status
 from hypothesis import given
 from hypothesis import strategies as st
 from receive_rig import STORE_MAX, Rig
 
+from gateway._fast.breaker import Breaker
 from gateway._fast.intake import Batch
 from gateway._fast.ledger import ReceiptLedger
+from gateway._fast.limit import ConcurrencyLimit
+from gateway._fast.waits import LeastWait
 from gateway.config import ReceiptPolicy
 from gateway.dialects.webhook import Webhook, decode
 from gateway.errors import StoreError
 from gateway.events import Kind, ReceiptMask
 from gateway.inbound import receive
+from gateway.inbound.destination import BackendAnswer
+from gateway.inbound.forward import Forwarder
+from gateway.inbound.gate import Gate
+from gateway.inbound.picks import Singles
 from gateway.inbound.receive import Reception
 from gateway.overload.ladder import Policies
 from gateway.store.room import LOW_BYTES
@@ -304,3 +313,41 @@ async def test_an_unusual_webhook_tells_its_wait_too() -> None:
     rig.clock.advance_ns(3_000_000)
     rig.store.commit()
     assert rig.receiver.waits.take(lambda: -1.0) == 3.0
+
+
+async def test_what_is_stored_is_started_at_once() -> None:
+    """By the queue's courier, in the turn in which the node is answered; nobody else is woken for it."""
+    rig = Rig()
+    posted: list[bytes] = []
+
+    class Noted(AskedBackend):
+        async def post(self, body: bytes, _headers: Mapping[str, str]) -> BackendAnswer:
+            posted.append(body)
+            return BackendAnswer(200)
+
+    gate = Gate(Breaker(500, 5_000, random.Random(1)), ConcurrencyLimit(4), rig.clock)
+    picks = Singles(rig.messages, gate, LeastWait(), rig.clock)
+    forwarder = Forwarder(
+        "message",
+        Noted(),
+        rig.messages,
+        gate,
+        picks,
+        500,
+        5_000,
+        rig.store,
+        rig.books,
+        rig.clock,
+        random.Random(1),
+    )
+    rig.messages.starter = forwarder._courier
+    bodies = [onprem_body([message(f"gBGG{number}")]) for number in range(3)]
+    answers: list[Reception] = []
+    for body in bodies:
+        rig.receiver.take(body, answers.append)
+    rig.store.commit()
+    assert (len(answers), len(forwarder._courier.under_way)) == (3, 3)
+    while rig.messages.total():
+        await asyncio.sleep(0)
+    assert posted == bodies
+    rig.assert_books_balance()

@@ -66,5 +66,6 @@ cdef class Ends:
     cdef readonly list records
     cdef int64_t[INBOUND_KINDS] kinds  # events in them
     cdef Courier _courier
+    cdef bint _is_told
 
     cdef int count(self, bytes counts) except -1

@@ -237,6 +237,7 @@ cdef class Courier(Starter):
 
 
 @cython.final
+@cython.nonecheck(True)
 cdef class Errand(Exchange):
     cpdef void answered(self, int status, bytes whole, Py_ssize_t body_at) except *:
         cdef bint is_plain = self._is_plain(
@@ -262,6 +263,7 @@ cdef class Errand(Exchange):
 
 
 @cython.final
+@cython.nonecheck(True)
 cdef class Ends:
     def stored(self):
         cdef Courier courier = self._courier
@@ -272,6 +274,7 @@ cdef class Ends:
         for record in self.records:
             courier._backlog.let_go(record)
         courier.settling -= len(self.records)
+        self._is_told = True
         if courier.is_draining:
             courier._ended()
 
@@ -282,6 +285,8 @@ cdef class Ends:
         return 0
 
     def failed(self, error):
-        # The records stay taken and on disk; the process is about to end.
-        self._courier.settling -= len(self.records)
+        # The records stay taken and on disk; the process is about to end. Also after `stored` got as far as some of them.
+        if not self._is_told:
+            self._is_told = True
+            self._courier.settling -= len(self.records)
         self._courier._ended()

@@ -241,7 +241,11 @@ def _store_families(parts: Parts) -> list[Family]:
             [({}, store.commit_times())],
         ),
         counter("gateway_store_changes_total", "Changes in them.", [({}, store.changes)]),
-        gauge("gateway_store_pending", "Changes waiting for the disk.", [({}, store.waiting_changes)]),
+        gauge(
+            "gateway_store_pending",
+            "Changes waiting for the disk; what comes together is one.",
+            [({}, store.waiting_changes)],
+        ),
         gauge("gateway_store_log_bytes", "Committed and not in the tables yet.", [({}, store.log_bytes())]),
         counter(
             "gateway_store_check_ins_total",
