@@ -364,3 +364,27 @@ def test_space_that_is_free_again_is_not_counted_as_used(file: SqliteFile) -> No
     assert file.used_bytes() > before + 500_000
     file.apply([Change(inbound_done=records)], WALL_MS)
     assert file.used_bytes() < before + 50_000
+
+
+@given(kept=st.sets(st.integers(1, 60)), ended=st.sets(st.integers(1, 60)))
+def test_what_has_ended_leaves_and_nothing_else(kept: set[int], ended: set[int]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        file = SqliteFile(Path(directory))
+        file.recover(WALL_MS)
+        records = {seq: inbound(seq) for seq in kept | ended}
+        file.apply([Change(inbound=[*records.values()])], WALL_MS)
+        file.apply([Change(inbound_done=[records[seq] for seq in ended])], WALL_MS)
+        assert [record.seq for record in file.read_inbound(MESSAGE, 0, 100)] == sorted(kept - ended)
+        file.close()
+
+
+def test_a_row_of_ends_is_one_statement(file: SqliteFile) -> None:
+    records = [inbound(seq) for seq in range(1, 1001)]
+    file.apply([Change(inbound=records)], WALL_MS)
+    statements: list[str] = []
+    file._db.set_trace_callback(statements.append)
+    file.apply([Change(inbound_done=[*records[:600], *records[700:703]])], WALL_MS)
+    file._db.set_trace_callback(None)
+    # Each is told once more for every row, by the trigger that counts them.
+    assert len({one for one in statements if one.startswith("DELETE FROM inbound")}) == 1 + 3
+    assert rows(file, "inbound") == 1000 - 603

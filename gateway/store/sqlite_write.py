@@ -16,6 +16,9 @@ from gateway.store.sqlite_schema import NOTE_PREFIX, meta, row_key, send_key
 
 _CHUNKS: Final = (64, 16, 4, 1)
 
+RANGE_MIN: Final = 8
+"""Keys in a row that are deleted as a range: what has waited ends in the order in which it came, so most stand in a row."""
+
 
 def write(db: sqlite3.Connection, entries: Sequence[Entry], now_ms: int, seen_upto: int) -> int:
     """Write all `entries`; `seen_upto` is the number of fingerprints stored before, the answer that after."""
@@ -57,7 +60,7 @@ def _write_inbound(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
             else:
                 rows.append((key, record.lane, record.body, record.counts, record.received_ms))
     _insert(db, "INSERT INTO inbound VALUES", rows)
-    _delete(db, "DELETE FROM inbound WHERE key IN", sorted(ended))
+    _delete_keys(db, "inbound", ended)
 
 
 def _write_sends(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
@@ -74,7 +77,7 @@ def _write_sends(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
             [(record.attempts, record.is_uncertain, send_key(record)) for record in tried],
         )
     _insert(db, "INSERT INTO sent VALUES", [_settled_row(item) for item in settled])
-    _delete(db, "DELETE FROM send WHERE key IN", sorted(ended))
+    _delete_keys(db, "send", ended)
 
 
 def _write_ledger(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
@@ -113,6 +116,31 @@ def _insert(db: sqlite3.Connection, statement: str, rows: list[tuple[Any, ...]])
 def _delete(db: sqlite3.Connection, statement: str, keys: list[int]) -> None:
     for chunk in _chunks(keys):
         db.execute(f"{statement} ({','.join('?' * len(chunk))})", chunk)
+
+
+def _delete_keys(db: sqlite3.Connection, table: str, keys: Iterable[int]) -> None:
+    """Delete rows by their keys, those that follow each other as one range."""
+    alone: list[int] = []
+    for first, last in _ranges(keys):
+        if last - first + 1 >= RANGE_MIN:
+            db.execute(f"DELETE FROM {table} WHERE key BETWEEN ? AND ?", (first, last))
+        else:
+            alone += range(first, last + 1)
+    _delete(db, f"DELETE FROM {table} WHERE key IN", alone)
+
+
+def _ranges(keys: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """The first and the last of each row of keys without a gap, in order."""
+    first = last = -1
+    for key in sorted(keys):
+        if first < 0:
+            first = key
+        elif key != last + 1:
+            yield first, last
+            first = key
+        last = key
+    if first >= 0:
+        yield first, last
 
 
 def _chunks(items: list[Any]) -> Iterator[list[Any]]:
