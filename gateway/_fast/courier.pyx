@@ -6,7 +6,8 @@ which says what the rules are: receipts put together, what an answer means that 
 
 Who holds what: the courier its errands while they are under way; an errand its record, which stays taken.
 
-Cost: 1.5 us from the queue to the transport, and 1 us from the answer to the store.
+Cost: 3.0 us from the push to the end on a disk that is a list, sixteen in a turn, with the HTTP client and without what
+transports do (`bench/hot_paths.py`).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
