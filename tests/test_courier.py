@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import pytest
 from builders import AskedSingles, MemoryStore, inbound, inbound_backlog
+from destination_side import DEAD, WORK_S, well
+from destination_side import Side as OneDestination
 from http_rig import NO_TLS, URL, Network, Wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,9 +19,11 @@ from gateway._fast.breaker import Breaker
 from gateway._fast.limit import ConcurrencyLimit
 from gateway._fast.waits import LeastWait
 from gateway.app.bridges import HttpBackend
+from gateway.clock import NS_PER_S
 from gateway.errors import StoreError
 from gateway.events import InboundRecord, Kind, Outcome
 from gateway.http.client import HttpClient
+from gateway.inbound.destination import BackendAnswer
 from gateway.inbound.forward import Forwarder
 from gateway.inbound.gate import Gate
 from gateway.inbound.picks import Singles
@@ -245,5 +249,32 @@ def test_what_cannot_be_stored_is_no_end() -> None:
         assert (side.queue.taken(), len(side.store.disk.inbound)) == (1, 1)
         side.forwarder.drain()
         await side.work
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("picks", [Singles, AskedSingles])
+def test_what_was_put_off_for_trouble_goes_when_an_answer_has_ended_it(picks: type[Singles]) -> None:
+    """Each waits up to half a minute after a failure; the first success makes all of them due."""
+
+    async def main() -> None:
+        is_dead = True
+
+        async def answer(body: bytes) -> BackendAnswer:
+            return DEAD if is_dead else await well(body)
+
+        side = OneDestination(answer, highest=4, picks=picks)
+        records = [inbound(seq, body=b"%d" % seq) for seq in range(1, 13)]
+        for record in records:
+            record.attempts = 10
+        await side.accept(records)
+        await asyncio.sleep(11)
+        assert side.queue.delayed() == 12
+        is_dead = False
+        await side.empty()
+        times_ns = sorted(side.backend.arrived_ns.values())
+        assert len(times_ns) == 12
+        assert times_ns[-1] - times_ns[0] <= 12 * WORK_S * NS_PER_S
+        await side.stop()
 
     run_virtual(main())
