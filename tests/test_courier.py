@@ -278,3 +278,24 @@ def test_what_was_put_off_for_trouble_goes_when_an_answer_has_ended_it(picks: ty
         await side.stop()
 
     run_virtual(main())
+
+
+@pytest.mark.parametrize("picks", [Singles, AskedSingles])
+def test_a_probe_says_nothing_of_how_long_is_waited(picks: type[Singles]) -> None:
+    """It has got nowhere yet: while the destination is in trouble the age of what waits is what tells."""
+
+    async def main() -> None:
+        async def answer(_body: bytes) -> BackendAnswer:
+            return DEAD
+
+        side = OneDestination(answer, highest=4, picks=picks)
+        await side.accept([inbound(seq, body=b"%d" % seq) for seq in range(1, 31)])
+        waits = side.picks._waits
+        assert waits.take(lambda: 7.0) == 0.0  # the first ones went at once
+        before = len(side.backend.came_ns)
+        await asyncio.sleep(20)
+        assert len(side.backend.came_ns) > before, "there were probes"
+        assert waits.take(lambda: 7.0) == 7.0
+        await side.stop()
+
+    run_virtual(main())
