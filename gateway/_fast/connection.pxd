@@ -35,7 +35,7 @@ cdef class BasePool:
     cdef int64_t _alarm_ns  # NEVER_NS: it is not set
     cdef object _alarm
     cdef object _loop
-    cdef object _clock  # a callable; None: the system's monotonic clock
+    cdef object _clock  # a callable
 
     # Send `exchange`, whose head is rendered, now or as soon as there is a connection. Not answered before this returns.
     cdef int begin(self, Exchange exchange, int64_t now_ns) except -1

@@ -73,12 +73,12 @@ class BasePool:
         self,
         timeout_ns: int,
         idle_ns: int,
-        clock: Callable[[], int] | None,
+        clock: Callable[[], int],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         """A request has `timeout_ns`, and an idle connection is kept for `idle_ns` (0 to 10**18, else ValueError).
 
-        Without a `clock` it is that of `time.monotonic_ns`, read without a call of Python.
+        `clock()` is the time in nanoseconds, as `time.monotonic_ns`.
         """
 
     @property

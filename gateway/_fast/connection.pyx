@@ -13,8 +13,6 @@ Not done: pipelining, and no second try of a request of which the kernel took by
 
 from collections import deque
 
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
-
 from .answer cimport body_of_whole
 from .bounds cimport NEVER_NS, SPAN_NS_MAX, require
 from .response cimport unanswered
@@ -171,7 +169,7 @@ cdef class BasePool:
         self.waiting = deque()
         self._alarm_ns = NEVER_NS
 
-    def __init__(self, int64_t timeout_ns, int64_t idle_ns, clock, loop not None):
+    def __init__(self, int64_t timeout_ns, int64_t idle_ns, clock not None, loop not None):
         require("timeout_ns", timeout_ns, 0, SPAN_NS_MAX)
         require("idle_ns", idle_ns, 0, SPAN_NS_MAX)
         self._timeout_ns = timeout_ns
@@ -192,11 +190,7 @@ cdef class BasePool:
         return self.now()
 
     cdef int64_t now(self) except? -1:
-        cdef timespec time
-        if self._clock is not None:
-            return self._clock()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return <int64_t>time.tv_sec * NS_PER_S + time.tv_nsec
+        return self._clock()
 
     cdef int begin(self, Exchange exchange, int64_t now_ns) except -1:
         exchange.deadline_ns = now_ns + self._timeout_ns

@@ -13,7 +13,7 @@ from typing import Final
 from gateway._fast.connection import BaseConnection, BasePool
 from gateway._fast.exchange import Exchange
 from gateway._fast.response import unsent
-from gateway.clock import NS_PER_S, Clock, SystemClock
+from gateway.clock import NS_PER_S, Clock
 from gateway.http.connect import Connector
 from gateway.http.connection import Connection
 from gateway.http.target import Origin
@@ -53,10 +53,8 @@ class Pool(BasePool):
     def __init__(
         self, origin: Origin, limit: int, timeout_ns: int, connector: Connector, clock: Clock
     ) -> None:
-        # The system's clock is read for each request: there a method in Python would be a tenth of our work.
-        now_ns = None if type(clock) is SystemClock else clock.now_ns
         loop = asyncio.get_running_loop()
-        super().__init__(timeout_ns, IDLE_NS, now_ns, loop)
+        super().__init__(timeout_ns, IDLE_NS, clock.now_ns, loop)
         self._origin = origin
         self._limit = limit
         self._timeout_ns = timeout_ns
