@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from builders import Disk, MemoryStore, push_body, send_backlog
 
+from gateway._fast.ring import EVERY_CLASS
 from gateway.clock import FakeClock
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.onprem import OnPrem
@@ -27,7 +28,6 @@ from gateway.outbound.schedule import Schedule
 from gateway.outbound.settle import Settler
 from gateway.outbound.waits import Waits
 from gateway.outbound.withdrawals import Withdrawals
-from gateway.store.backlog import ALL_CLASSES
 from gateway.store.books import Books
 
 STORE_MAX: Final = 1_000_000
@@ -127,7 +127,7 @@ class PushRig:
     def next(self) -> SendRecord | None:
         """What the front lets go now; it is at the node then."""
         now_ns = self.clock.now_ns()
-        ready = self.front.look(ALL_CLASSES, now_ns).ready
+        ready = self.front.look(EVERY_CLASS, now_ns).ready
         for cls in SendClass:
             if ready >> cls & 1:
                 return self.front.take(cls, now_ns)

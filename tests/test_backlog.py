@@ -7,9 +7,10 @@ import msgspec
 import pytest
 from builders import WALL_MS, Disk, MemoryStore, inbound, inbound_backlog, turns
 
+from gateway._fast.ring import EVERY_CLASS
 from gateway.clock import FakeClock
 from gateway.events import InboundClass, InboundRecord, Kind
-from gateway.store.backlog import ALL_CLASSES, Backlog
+from gateway.store.backlog import Backlog
 from gateway.store.protocol import Change
 
 Queue = Backlog[InboundRecord]
@@ -103,7 +104,7 @@ async def test_delayed_records_of_one_class_do_not_close_another() -> None:
         assert record is not None
         queue.defer(record, clock.now_ns() + 10**15)
     await pushed(store, queue, inbound(3, MESSAGE))
-    record = queue.take(ALL_CLASSES & ~(1 << RECEIPT))
+    record = queue.take(EVERY_CLASS & ~(1 << RECEIPT))
     assert record is not None
     assert record.seq == 3
 

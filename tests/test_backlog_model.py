@@ -14,9 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from model.backlog import BacklogModel
 from test_backlog import pushed
 
+from gateway._fast.ring import EVERY_CLASS
 from gateway.clock import FakeClock
 from gateway.events import InboundClass, InboundRecord, Kind
-from gateway.store.backlog import ALL_CLASSES, Backlog
+from gateway.store.backlog import Backlog
 from gateway.store.protocol import Change
 
 Queue = Backlog[InboundRecord]
@@ -85,7 +86,7 @@ class BacklogBesideModel(RuleBasedStateMachine):
         self.settle_down()
 
     @rule(
-        allowed=st.sampled_from([ALL_CLASSES, ALL_CLASSES, 0b001, 0b010, 0b110, 0b101, 0]),
+        allowed=st.sampled_from([EVERY_CLASS, EVERY_CLASS, 0b001, 0b010, 0b110, 0b101, 0]),
         count=st.integers(1, 6),
     )
     def records_are_taken(self, allowed: int, count: int) -> None:
@@ -99,7 +100,7 @@ class BacklogBesideModel(RuleBasedStateMachine):
                 self.model.take(record)
             self.settle_down()
 
-    @rule(allowed=st.sampled_from([ALL_CLASSES, 0b001, 0b110]), count=st.integers(1, 4))
+    @rule(allowed=st.sampled_from([EVERY_CLASS, 0b001, 0b110]), count=st.integers(1, 4))
     def records_that_were_never_tried_are_taken(self, allowed: int, count: int) -> None:
         for _ in range(count):
             expected = self.model.next_fresh(allowed)
@@ -111,7 +112,7 @@ class BacklogBesideModel(RuleBasedStateMachine):
                 self.model.take(record)
             self.settle_down()
 
-    @rule(allowed=st.sampled_from([ALL_CLASSES, 0b010]))
+    @rule(allowed=st.sampled_from([EVERY_CLASS, 0b010]))
     def records_are_taken_before_pages_are_read(self, allowed: int) -> None:
         """Of each class in order; which class is first depends on what memory holds."""
         taken = []

@@ -7,9 +7,9 @@ import pytest
 from builders import settled, turns
 from push_rig import PushRig
 
+from gateway._fast.ring import EVERY_CLASS
 from gateway.events import Kind, Outcome, ReceiptMask, SendClass, SendRecord
 from gateway.outbound.front import Front
-from gateway.store.backlog import ALL_CLASSES
 from gateway.store.protocol import Change
 
 # -- another class
@@ -72,10 +72,10 @@ async def test_a_send_that_was_looked_at_and_not_sent_can_be_given_another_class
     front = Front(rig.queue)
     rig.withdrawals.release = front.release
     (send_id,) = await bulk_ids(rig, 1)
-    assert front.look(ALL_CLASSES, rig.clock.now_ns()).ready == 1 << SendClass.BULK
+    assert front.look(EVERY_CLASS, rig.clock.now_ns()).ready == 1 << SendClass.BULK
     assert rig.queue.taken() == 1
     assert (await rig.changes.reclass(send_id, "high")).status == 200
-    assert front.look(ALL_CLASSES, rig.clock.now_ns()).ready == 1 << SendClass.HIGH
+    assert front.look(EVERY_CLASS, rig.clock.now_ns()).ready == 1 << SendClass.HIGH
     record = front.take(SendClass.HIGH, rig.clock.now_ns())
     assert (record.id, record.cls) == (send_id, SendClass.HIGH)
     assert (await rig.changes.reclass(send_id, "normal")).status == 409, "now it is under way"
@@ -185,7 +185,7 @@ async def test_a_send_in_hand_or_waiting_for_its_retry_is_cancelled() -> None:
     assert record.id == first
     rig.front.refused(record, rig.clock.now_ns())
     rig.queue.defer(record, rig.clock.now_ns() + 1_000)
-    assert rig.front.look(ALL_CLASSES, rig.clock.now_ns()).ready, "the second is in hand"
+    assert rig.front.look(EVERY_CLASS, rig.clock.now_ns()).ready, "the second is in hand"
     assert rig.queue.taken() == 1
     assert [(await rig.changes.cancel(send_id)).status for send_id in (first, second)] == [200, 200]
     rig.clock.advance_ns(1_000)

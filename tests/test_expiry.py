@@ -8,6 +8,7 @@ from builders import FakeAlarm, push_body, turns
 from pacer_rig import FakeBudget
 from push_rig import PushRig
 
+from gateway._fast.ring import EVERY_CLASS
 from gateway.budget.fanout import FanOut
 from gateway.budget.groups import GroupSizes
 from gateway.budget.pairs import PairLimit
@@ -16,7 +17,6 @@ from gateway.clock import NS_PER_MS, NS_PER_S
 from gateway.events import Kind, Outcome
 from gateway.outbound.front import Front
 from gateway.outbound.pace import Pacer
-from gateway.store.backlog import ALL_CLASSES
 
 
 def expired(rig: PushRig) -> int:
@@ -50,7 +50,7 @@ async def test_one_that_expires_in_hand_makes_room_for_the_next() -> None:
     rig = PushRig()
     await rig.pushed(X_Gateway_TTL="1s")
     other = await rig.pushed(to="15550100112")
-    assert rig.front.look(ALL_CLASSES, rig.clock.now_ns()).ready
+    assert rig.front.look(EVERY_CLASS, rig.clock.now_ns()).ready
     rig.clock.advance_ns(NS_PER_S)
     record = rig.next()
     assert record is not None
@@ -103,7 +103,7 @@ async def test_a_group_send_that_is_held_and_one_that_has_a_slot_end_too() -> No
     while (record := rig.next()) is not None:
         gone.append(record.to)
         await rig.answered(record, f"wa-{record.seq}")
-        front.look(ALL_CLASSES, rig.clock.now_ns())
+        front.look(EVERY_CLASS, rig.clock.now_ns())
     assert gone == ["a", "1"]
     assert (front.held(), front.booked()) == (1, 1)
     rig.clock.advance_ns(6 * NS_PER_S)
@@ -121,7 +121,7 @@ async def test_a_cancelled_send_keeps_no_slot_in_memory() -> None:
     record = rig.next()
     assert record is not None
     await rig.answered(record)
-    front.look(ALL_CLASSES, rig.clock.now_ns())
+    front.look(EVERY_CLASS, rig.clock.now_ns())
     assert front.booked() == 1
     assert (await rig.changes.cancel(ids[1])).status == 200
     assert (front.booked(), rig.queue.total()) == (0, 0)

@@ -7,12 +7,12 @@ from builders import turns
 from push_rig import PushRig
 from virtual_time import run_virtual, virtual_loop
 
+from gateway._fast.ring import EVERY_CLASS
 from gateway.clock import NS_PER_MS, NS_PER_S
 from gateway.events import Kind, Outcome
 from gateway.outbound.expiry import UNDER_WAY_RETRY_MS
 from gateway.outbound.queue import NEVER_MS
 from gateway.outbound.withdrawals import SLICE
-from gateway.store.backlog import ALL_CLASSES
 
 
 def expired(rig: PushRig) -> int:
@@ -39,7 +39,7 @@ async def test_wherever_they_wait_and_no_other() -> None:
     delayed = rig.queue.take()
     assert delayed is not None
     rig.queue.defer(delayed, rig.clock.now_ns() + 10**15)
-    assert rig.front.look(ALL_CLASSES, rig.clock.now_ns()).ready
+    assert rig.front.look(EVERY_CLASS, rig.clock.now_ns()).ready
     rest = [
         await rig.pushed(to=f"2{number}", X_Gateway_TTL="1h" if number % 2 else "1s") for number in range(20)
     ]

@@ -3,16 +3,13 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Generic, Protocol, Self, TypeVar, final
+from typing import Any, Generic, Protocol, Self, TypeVar, final
 
 from typing_extensions import disjoint_base
 
 from gateway._fast.lane import LaneHolders
 from gateway._fast.memory import Memory
 from gateway._fast.ring import PriorityRings
-
-ALL_CLASSES: Final[int]
-"""The mask that allows every class."""
 
 class _Record(Protocol):
     seq: int

@@ -15,12 +15,7 @@ cimport cython
 
 from .lane cimport LaneHolders
 from .memory cimport Memory
-from .ring cimport PriorityRings
-
-cdef enum:
-    C_ALL_CLASSES = 0xFFFF
-
-ALL_CLASSES = C_ALL_CLASSES
+from .ring cimport EVERY_CLASS, PriorityRings
 
 cdef dict kinds_by_counts = {}  # what records with the same packed counts have in them: nearly all are alike
 cdef enum:
@@ -132,13 +127,13 @@ cdef class HotBacklog:
     cdef int kick(self) except -1:
         if self.starter is not None:
             self.starter.start()
-            if self._sleepers and self.first_fresh(C_ALL_CLASSES) >= 0:
+            if self._sleepers and self.first_fresh(EVERY_CLASS) >= 0:
                 self._waiters.wake_one()
         return 0
 
     # -- out
 
-    def take(self, uint32_t allowed=C_ALL_CLASSES, *, bint prefers_fresh=False, bint only_fresh=False):
+    def take(self, uint32_t allowed=EVERY_CLASS, *, bint prefers_fresh=False, bint only_fresh=False):
         return self.take_next(allowed, prefers_fresh, only_fresh)
 
     cdef object take_next(self, uint32_t allowed, bint prefers_fresh, bint only_fresh):
@@ -192,12 +187,12 @@ cdef class HotBacklog:
             places.refill_wanted.set()
         return record
 
-    def has_ready(self, uint32_t allowed=C_ALL_CLASSES):
+    def has_ready(self, uint32_t allowed=EVERY_CLASS):
         if self.first_fresh(allowed) >= 0:
             return True
         return self._places.delays.count > 0 and self.first_due(allowed) >= 0
 
-    def has_fresh(self, uint32_t allowed=C_ALL_CLASSES):
+    def has_fresh(self, uint32_t allowed=EVERY_CLASS):
         cdef object record
         cdef int cls
         while True:

@@ -23,12 +23,12 @@ from .gate cimport GateCore
 from .histogram cimport LatencyHistogram
 from .limit cimport Passage
 from .response cimport Response, whole_response
+from .ring cimport EVERY_CLASS
 from .sieve cimport ReceiptSieve
 from .stamps cimport Stamper
 from .waits cimport LeastWait
 
 cdef enum:
-    ALL_CLASSES = 0xFFFF
     NS_PER_MS = 1_000_000
     # Ends that wait for the commit of something else: more go by themselves, for their records are in hand until then. So
     # do fewer while that closes a class of the backlog.
@@ -121,7 +121,7 @@ cdef class Courier(Starter):
             now_ns = self._clock.now_ns()
             if gate.opens_at(now_ns) > now_ns:
                 return 0
-            record = backlog.take_next(ALL_CLASSES, gate.wants_fresh(), not gate.takes_retry())
+            record = backlog.take_next(EVERY_CLASS, gate.wants_fresh(), not gate.takes_retry())
             if record is None:
                 return 0
             wall_ms = self._clock.wall_ms()

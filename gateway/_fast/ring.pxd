@@ -1,5 +1,8 @@
 from libc.stdint cimport int64_t, uint32_t
 
+cpdef enum:
+    EVERY_CLASS = 0xFFFF
+
 
 cdef struct Ring:
     Py_ssize_t start  # its first slot in the shared arrays

@@ -28,9 +28,6 @@ cdef enum:
     CLASSES_MAX = 16
     CAPACITY_MAX = 16_777_216  # 2**24 of all classes together, 256 MiB
 
-cpdef enum:
-    EVERY_CLASS = 0xFFFF
-
 
 @cython.final
 cdef class PriorityRings:

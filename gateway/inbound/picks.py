@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from gateway._fast.ring import EVERY_CLASS
 from gateway._fast.sieve import ReceiptSieve
 from gateway._fast.waits import LeastWait
 from gateway.clock import NS_PER_MS, NS_PER_S, Clock
@@ -16,7 +17,7 @@ from gateway.inbound.admit import Gatekeeper
 from gateway.inbound.compose import Composer, Parcel, Sorted
 from gateway.inbound.early import EarlyReceipts
 from gateway.inbound.gate import Gate
-from gateway.store.backlog import ALL_CLASSES, Backlog
+from gateway.store.backlog import Backlog
 
 STRAY_MAX: Final = 64
 """Receipts that must go alone and are given back while a batch is gathered, before the gathering ends."""
@@ -77,7 +78,7 @@ class Singles:
 
     def has_next(self) -> bool:
         """When retries hold all their places only what is fresh counts, and whoever ends a retry looks again."""
-        return self.has_next_of(ALL_CLASSES)
+        return self.has_next_of(EVERY_CLASS)
 
     def has_next_of(self, allowed: int) -> bool:
         """As `has_next`, of the classes in the bit mask `allowed`."""
@@ -87,7 +88,7 @@ class Singles:
         return self._backlog.has_fresh(allowed)
 
     def take(self) -> Pick:
-        taken = self.take_of(ALL_CLASSES)
+        taken = self.take_of(EVERY_CLASS)
         if taken is None:
             return NOTHING
         return self.pick_of(*taken)
@@ -173,7 +174,7 @@ class Batches:
     def has_next(self) -> bool:
         """Receipts that a policy batches wait for company, as long as they are few and young and nothing presses."""
         if self._lingers():
-            return self._singles.has_next_of(ALL_CLASSES & ~_RECEIPTS)
+            return self._singles.has_next_of(EVERY_CLASS & ~_RECEIPTS)
         return self._singles.has_next()
 
     def _lingers(self) -> bool:
@@ -207,7 +208,7 @@ class Batches:
         self._backlog.wake_all()
 
     def take(self) -> Pick:
-        allowed = ALL_CLASSES & ~_RECEIPTS if self._lingers() else ALL_CLASSES
+        allowed = EVERY_CLASS & ~_RECEIPTS if self._lingers() else EVERY_CLASS
         taken = self._singles.take_of(allowed)
         return NOTHING if taken is None else self.pick_of(*taken)
 

@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
+from gateway._fast.ring import EVERY_CLASS
 from gateway.budget.classes import ClassShares
 from gateway.clock import NS_PER_MS, Clock
 from gateway.events import SendClass, SendRecord
 from gateway.outbound.front import NEVER_NS, Front
-from gateway.store.backlog import ALL_CLASSES, Backlog
+from gateway.store.backlog import Backlog
 
 PAUSE_MIN_MS: Final = 2_000
 """First pause after the node asked us to slow down; the request limit of the node is per second, and client
@@ -152,8 +153,8 @@ class Pacer:
     def _allowed(self, now_ns: int) -> int:
         """Bit mask of the classes that may go."""
         if now_ns < self._bulk_paused_until_ns:
-            return ALL_CLASSES & ~(1 << SendClass.BULK)
-        return ALL_CLASSES
+            return EVERY_CLASS & ~(1 << SendClass.BULK)
+        return EVERY_CLASS
 
     async def _wait_for_work(self, now_ns: int, until_ns: int) -> None:
         """Until something may go: a record is ready, `until_ns` or the end of bulk's pause has come, or `ring`."""

@@ -5,6 +5,7 @@ from heapq import heappop, heappush
 from typing import Final, Protocol
 
 from gateway._fast.bucket import TokenBucket
+from gateway._fast.ring import EVERY_CLASS
 from gateway.budget.classes import ClassShares
 from gateway.budget.fanout import FanOut
 from gateway.budget.groups import GroupSizes
@@ -17,7 +18,7 @@ from gateway.outbound.front import Front
 from gateway.outbound.pace import Pacer
 from gateway.sim.number import Event
 from gateway.sim.workload import Push
-from gateway.store.backlog import ALL_CLASSES, Backlog
+from gateway.store.backlog import Backlog
 
 FAR_NS: Final = 1 << 62
 """Ask again when something has changed."""
@@ -265,7 +266,7 @@ class Real:
         if now_ns < self._paused_until_ns:
             return self._paused_until_ns
         self._clock.virtual_ns = now_ns
-        ready, until_ns = self._front.look(ALL_CLASSES, now_ns)
+        ready, until_ns = self._front.look(EVERY_CLASS, now_ns)
         if not ready:
             return min(until_ns, self._backlog.due_after_ns(now_ns))
         free_at_ns = self.budget.try_send(now_ns)

@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from gateway._fast.backlog import ALL_CLASSES, HotBacklog, Places
+from gateway._fast.backlog import HotBacklog, Places
 from gateway._fast.memory import Memory
 from gateway.clock import Clock
 from gateway.events import Kind
@@ -34,8 +34,6 @@ from gateway.store.lanes import Lane, Lanes
 from gateway.store.moves import Moves
 from gateway.store.record import R
 from gateway.store.waiters import Waiters
-
-__all__ = ["ALL_CLASSES", "Backlog"]
 
 BYTES_MAX: Final = 32 << 20
 """Of bodies in one backlog's memory. Three backlogs with everything aside (64, 43 and 32 MB: by the classes they have)
