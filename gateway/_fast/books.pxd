@@ -16,3 +16,6 @@ cdef class BookTotals:
 
 # How many events of a kind are in packed counts.
 cdef int64_t packed_count(bytes counts, int kind) except -1
+
+# What `make(kind, outcome, count)` makes of each kind of which there is something; `counts` has one for each of `kinds`.
+cdef list book_entries(object make, tuple kinds, object outcome, const int64_t* counts)

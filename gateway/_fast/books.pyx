@@ -27,6 +27,15 @@ cdef int64_t packed_count(bytes counts, int kind) except -1:
     return le32toh(count)
 
 
+cdef list book_entries(object make, tuple kinds, object outcome, const int64_t* counts):
+    cdef list entries = []
+    cdef Py_ssize_t at
+    for at in range(len(kinds)):
+        if counts[at]:
+            entries.append(make(kinds[at], outcome, counts[at]))
+    return entries
+
+
 @cython.final
 cdef class BookTotals:
     def enter(self, int kind, outcome, int64_t count):

@@ -36,7 +36,6 @@ cdef class Courier(Starter):
     cdef object _entry_of
     cdef tuple _kinds
     cdef object _as_delivered
-    cdef int _as_delivered_number
     cdef BookTotals _books
     cdef object _unusual
     cdef object _recovered
@@ -46,7 +45,9 @@ cdef class Courier(Starter):
     cdef Ends _open
 
     cdef bint _starts(self) except -1
-    cdef int go(self, list records, bytes body, object parcel, Passage passage, int64_t now_ns) except -1
+    cdef int go(
+        self, list records, bytes body, object parcel, Passage passage, int64_t now_ns, int64_t wall_ms
+    ) except -1
     cdef int conclude(self, Errand errand, bint is_plain_success, object answer) except -1
     cdef int deliver(self, Errand errand) except -1
     cdef int settle(self, object record) except -1

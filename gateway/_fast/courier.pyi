@@ -53,8 +53,9 @@ class Courier(Starter):
         `sieve`: which records go as they are; None: all do.
         `lines(records, body, wall_ms)` are a request's own header lines; of a single record they are the stamper's, if there
         is one. `gather` and `hurry` are the store's; `make_change` and `entry_of(kind, outcome, count)` make a Change and a
-        BookEntry, of `kinds` and with the outcome `delivered`, which go to `books`. `unusual(errand, answer)` gets what is no plain success: a Response from an endpoint, or what
-        `post_soon` has answered. `recovered()`: an answer has ended a time of trouble. `failed(error)`: one of these raised.
+        BookEntry, of `kinds` (all inbound ones, else ValueError) and with the outcome `delivered`, which go to `books`.
+        `unusual(errand, answer)` gets what is no plain success: a Response from an endpoint, or what `post_soon` has answered.
+        `recovered()`: an answer has ended a time of trouble. `failed(error)`: one of these raised.
         """
 
     @property

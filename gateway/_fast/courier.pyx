@@ -16,7 +16,7 @@ from libc.stdint cimport int64_t
 cimport cython
 
 from .backlog cimport HotBacklog, Starter
-from .books cimport INBOUND_KINDS, BookTotals, packed_count
+from .books cimport INBOUND_KINDS, BookTotals, book_entries, packed_count
 from .endpoint cimport BaseEndpoint
 from .exchange cimport Exchange
 from .gate cimport GateCore
@@ -66,6 +66,8 @@ cdef class Courier(Starter):
         ended not None,
         failed not None,
     ):
+        if len(kinds) != INBOUND_KINDS:
+            raise ValueError(f"{len(kinds)} kinds, must be {INBOUND_KINDS}")
         self.under_way = set()
         self.latency = LatencyHistogram()
         self._backlog = backlog
@@ -83,7 +85,6 @@ cdef class Courier(Starter):
         self._entry_of = entry_of
         self._kinds = kinds
         self._as_delivered = delivered
-        self._as_delivered_number = delivered
         self._books = books
         self._unusual = unusual
         self._recovered = recovered
@@ -132,14 +133,15 @@ cdef class Courier(Starter):
                 self._left = (record, backlog.took_delayed)
                 backlog.wake_all()
                 return 0
-            self.go([record], record.body, None, gate.pass_through(now_ns, backlog.took_delayed), now_ns)
+            self.go([record], record.body, None, gate.pass_through(now_ns, backlog.took_delayed), now_ns, wall_ms)
 
     def carry(self, list records not None, bytes body not None, parcel, Passage passage not None):
-        self.go(records, body, parcel, passage, self._clock.now_ns())
+        self.go(records, body, parcel, passage, self._clock.now_ns(), self._clock.wall_ms())
 
-    cdef int go(self, list records, bytes body, object parcel, Passage passage, int64_t now_ns) except -1:
+    cdef int go(
+        self, list records, bytes body, object parcel, Passage passage, int64_t now_ns, int64_t wall_ms
+    ) except -1:
         cdef Errand errand = Errand.__new__(Errand)
-        cdef int64_t wall_ms = self._clock.wall_ms()
         cdef object first
         cdef bytes lines
         errand._courier = self
@@ -222,15 +224,10 @@ cdef class Courier(Starter):
     def _close(self):
         """The change of the open ends. What ends now begins another one."""
         cdef Ends ends = self._open
-        cdef list books = []
-        cdef int kind
         self._open = None
-        for kind in range(INBOUND_KINDS):
-            if ends.kinds[kind]:
-                books.append(self._entry_of(self._kinds[kind], self._as_delivered, ends.kinds[kind]))
         return self._make_change(
             inbound_done=ends.records,
-            books=books,
+            books=book_entries(self._entry_of, self._kinds, self._as_delivered, ends.kinds),
             on_commit=[ends.stored],
             on_failure=[ends.failed],
             size=len(ends.records),
@@ -256,7 +253,7 @@ cdef class Errand(Exchange):
         self._request = None  # which may have us as what it calls
         self._courier.conclude(self, is_plain, answer)
 
-    cdef bint _is_plain(self, int status, const char* body, Py_ssize_t size) noexcept:
+    cdef bint _is_plain(self, int status, const char* body, Py_ssize_t size) noexcept:  # looks at numbers and bytes
         """Whether an answer, 0 for none, is a success that says no more."""
         if not 200 <= status < 300 or self.parcel is not None:
             return False
@@ -271,7 +268,7 @@ cdef class Ends:
         cdef object record
         cdef int kind
         for kind in range(INBOUND_KINDS):
-            courier._books.end(kind, courier._as_delivered_number, self.kinds[kind])
+            courier._books.end(kind, courier._as_delivered, self.kinds[kind])
         for record in self.records:
             courier._backlog.let_go(record)
         courier.settling -= len(self.records)

@@ -6,6 +6,9 @@ from .seen cimport SeenSet
 from .usual_webhook cimport Usual
 from .waits cimport LeastWait
 
+cdef enum:
+    USUAL_KINDS = 5  # a message, and the four statuses that have a name of their own
+
 
 cdef class Intake:
     cdef readonly int64_t webhooks
@@ -28,6 +31,7 @@ cdef class Intake:
     cdef LeastWait _waits
     cdef object _ok
     cdef tuple _forms
+    cdef tuple _kinds
     cdef list _backlogs
     cdef SeenSet _seen
     cdef SeenSet _charged
@@ -45,7 +49,7 @@ cdef class Intake:
 cdef class Batch:
     cdef readonly list records
     cdef readonly list answers
-    cdef readonly list kinds  # events of each kind
+    cdef int64_t[USUAL_KINDS] kinds  # events of each kind
     cdef readonly bytearray fingerprints
     cdef readonly bytearray ledger_items
     cdef readonly object latest_ns  # when the last of them came

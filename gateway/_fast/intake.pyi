@@ -72,10 +72,6 @@ class Batch:
     @property
     def answers(self) -> list[Callable[[Any], object]]: ...
     @property
-    def kinds(self) -> list[int]:
-        """Events of each usual kind: messages, sent, delivered, read, failed."""
-
-    @property
     def fingerprints(self) -> bytearray:
         """Little-endian u64 each."""
 

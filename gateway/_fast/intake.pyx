@@ -17,7 +17,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 cimport cython
 
 from .backlog cimport HotBacklog
-from .books cimport BookTotals
+from .books cimport BookTotals, book_entries
 from .front_connection cimport Connection
 from .ledger cimport Entry, LogItem, ReceiptLedger
 from .seen cimport SeenSet
@@ -27,7 +27,6 @@ from .waits cimport LeastWait
 
 cdef enum:
     SECRET_BYTES = 16
-    USUAL_KINDS = 5  # a message, and the four statuses that have a name of their own
     CLASSES = 3
     MARK_BYTES = 8
     MS_PER_S = 1000
@@ -69,7 +68,7 @@ cdef class Intake:
         bytes secret not None,
         int64_t pending_max,
     ):
-        cdef object backlog
+        cdef object backlog, form
         if PyBytes_GET_SIZE(secret) != SECRET_BYTES:
             raise ValueError(f"secret is {PyBytes_GET_SIZE(secret)} bytes, must be {SECRET_BYTES}")
         if len(forms) != USUAL_KINDS or len(backlogs) != CLASSES:
@@ -90,6 +89,7 @@ cdef class Intake:
         self._waits = waits
         self._ok = ok
         self._forms = forms
+        self._kinds = tuple([form[3] for form in forms])
         for backlog in backlogs:
             if not isinstance(backlog, HotBacklog):
                 raise TypeError(f"a backlog is a {type(backlog).__name__}")
@@ -175,7 +175,6 @@ cdef class Intake:
         batch._intake = self
         batch.records = []
         batch.answers = []
-        batch.kinds = [0] * USUAL_KINDS
         batch.fingerprints = bytearray()
         batch.ledger_items = bytearray()
         if self.on_webhook is not None:
@@ -201,16 +200,11 @@ cdef class Intake:
     def _close(self):
         """The change of the open batch. What comes now begins another one."""
         cdef Batch batch = self._open
-        cdef list books = []
-        cdef int kind
         self._open = None
-        for kind in range(USUAL_KINDS):
-            if batch.kinds[kind]:
-                books.append(self._entry_of(self._forms[kind][3], None, batch.kinds[kind]))
         return self._make_change(
             inbound=batch.records,
             fingerprints=bytes(batch.fingerprints),
-            books=books,
+            books=book_entries(self._entry_of, self._kinds, None, batch.kinds),
             ledger_items=bytes(batch.ledger_items),
             on_commit=[batch.stored],
             on_failure=[batch.failed],
