@@ -11,7 +11,6 @@ Cost: 2.1 us a message in a batch of sixteen, its change, its push and a disk th
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.unicode cimport PyUnicode_DecodeASCII
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cimport cython
@@ -21,12 +20,11 @@ from .books cimport BookTotals, book_entries
 from .front_connection cimport Connection
 from .ledger cimport Entry, LogItem, ReceiptLedger
 from .seen cimport SeenSet
-from .siphash cimport siphash24
-from .usual_webhook cimport KEY_MAX, Text, Usual, scan, write_key
+from .siphash cimport require_secret, siphash24
+from .usual_webhook cimport KEY_MAX, Usual, scan, text_of, write_key
 from .waits cimport LeastWait
 
 cdef enum:
-    SECRET_BYTES = 16
     CLASSES = 3
     MARK_BYTES = 8
     MS_PER_S = 1000
@@ -34,10 +32,6 @@ cdef enum:
 cdef double NS_PER_MS = 1e6
 
 assert sizeof(LogItem) == 16
-
-
-cdef inline str text_at(const char* body, Text text):
-    return PyUnicode_DecodeASCII(body + text.start, text.size, NULL)
 
 
 @cython.final
@@ -69,8 +63,7 @@ cdef class Intake:
         int64_t pending_max,
     ):
         cdef object backlog, form
-        if PyBytes_GET_SIZE(secret) != SECRET_BYTES:
-            raise ValueError(f"secret is {PyBytes_GET_SIZE(secret)} bytes, must be {SECRET_BYTES}")
+        require_secret(secret)
         if len(forms) != USUAL_KINDS or len(backlogs) != CLASSES:
             raise ValueError(f"{len(forms)} forms and {len(backlogs)} backlogs, must be {USUAL_KINDS} and {CLASSES}")
         self._take_unusual = take_unusual
@@ -148,7 +141,7 @@ cdef class Intake:
         form = <tuple>self._forms[found.kind]
         wall_ms = self._clock.wall_ms()
         batch.records.append(
-            self._make_record(self._next_seq(), form[0], text_at(data, found.lane), body, form[1], wall_ms)
+            self._make_record(self._next_seq(), form[0], text_of(data, found.lane), body, form[1], wall_ms)
         )
         batch.answers.append(answer)
         batch.kinds[found.kind] += 1
@@ -166,7 +159,7 @@ cdef class Intake:
         if form[2] is not None:
             self._charge(form[2], 1, now_ns)
             if found.kind:
-                self._tell(form[2], text_at(data, found.id), text_at(data, found.participant), now_ns)
+                self._tell(form[2], text_of(data, found.id), text_of(data, found.participant), now_ns)
         return True
 
     cdef Batch _begin(self):

@@ -7,7 +7,7 @@
 # asked for, or NULL when that is not there. Texts are passed eight bytes at a time. No table is used: it would be cold.
 
 cimport cython
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint64_t
 
 from .siphash cimport load_u64
 

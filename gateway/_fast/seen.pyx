@@ -25,11 +25,10 @@ from libc.string cimport memset
 cimport cython
 
 from .bounds cimport require
-from .siphash cimport load_u64, siphash24
+from .siphash cimport load_u64, require_secret, siphash24
 
 cdef enum:
     CAPACITY_MAX = 67_108_864  # 2**26, 1.5 GiB
-    SECRET_BYTES = 16
 
 
 def fingerprint(bytes key not None, bytes secret not None):
@@ -43,8 +42,7 @@ def fingerprint_str(str key not None, bytes secret not None):
 
 
 cdef uint64_t hash_bytes(const unsigned char* data, Py_ssize_t size, bytes secret) except? 0:
-    if PyBytes_GET_SIZE(secret) != SECRET_BYTES:
-        raise ValueError(f"secret is {PyBytes_GET_SIZE(secret)} bytes, must be {SECRET_BYTES}")
+    require_secret(secret)
     return siphash24(data, <size_t>size, <const unsigned char*>PyBytes_AS_STRING(secret))
 
 

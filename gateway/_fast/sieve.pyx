@@ -11,11 +11,8 @@ from libc.stdint cimport int64_t
 cimport cython
 
 from .ledger cimport Entry, ReceiptLedger
-from .siphash cimport siphash24
+from .siphash cimport require_secret, siphash24
 from .usual_webhook cimport Usual, scan
-
-cdef enum:
-    SECRET_BYTES = 16
 
 
 @cython.final
@@ -23,8 +20,7 @@ cdef class ReceiptSieve:
     def __cinit__(
         self, ReceiptLedger ledger not None, bytes secret not None, int64_t age_max_ms, forwards_each, may_be_nameless
     ):
-        if PyBytes_GET_SIZE(secret) != SECRET_BYTES:
-            raise ValueError(f"secret is {PyBytes_GET_SIZE(secret)} bytes, must be {SECRET_BYTES}")
+        require_secret(secret)
         self._ledger = ledger
         self._secret = secret
         self._age_max_ms = age_max_ms

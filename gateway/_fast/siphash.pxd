@@ -4,12 +4,23 @@
 # call from Python included. The published vectors prove it in tests/test_fast_seen.py.
 
 cimport cython
+from cpython.bytes cimport PyBytes_GET_SIZE
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
 
 cdef extern from "<endian.h>" nogil:
     uint64_t le64toh(uint64_t)
+
+
+cdef enum:
+    SECRET_BYTES = 16
+
+
+cdef inline int require_secret(bytes secret) except -1:
+    if PyBytes_GET_SIZE(secret) != SECRET_BYTES:
+        raise ValueError(f"secret is {PyBytes_GET_SIZE(secret)} bytes, must be {SECRET_BYTES}")
+    return 0
 
 
 cdef inline uint64_t load_u64(const unsigned char* data) noexcept nogil:

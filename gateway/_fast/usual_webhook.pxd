@@ -1,6 +1,8 @@
 # `scan` says whether a body is usual, and where in it the fields are; `write_key` makes the key of its event, and
 # `siphash24` of siphash.pxd the fingerprint of that.
 
+from cpython.unicode cimport PyUnicode_DecodeASCII
+
 
 cdef enum:
     TEXT_MAX = 255  # bytes of a field; with a longer one a body is not usual
@@ -29,3 +31,7 @@ cdef bint scan(const char* body, Py_ssize_t size, Usual* found) noexcept nogil  
 
 # Of a body that was usual; returns the key's size.
 cdef Py_ssize_t write_key(const char* body, const Usual* found, char* key) noexcept nogil
+
+
+cdef inline str text_of(const char* body, Text text):
+    return PyUnicode_DecodeASCII(body + text.start, text.size, NULL)

@@ -17,7 +17,6 @@ them.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.unicode cimport PyUnicode_DecodeASCII
 from libc.stdint cimport uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
@@ -313,10 +312,6 @@ cdef Py_ssize_t write_key(const char* body, const Usual* found, char* key) noexc
     at = put_text(at, body, found.recipient)
     at = put_text(at, body, found.member)
     return put_text(at, body, found.name) - key
-
-
-cdef inline str text_of(const char* body, Text text):
-    return PyUnicode_DecodeASCII(body + text.start, text.size, NULL)
 
 
 def usual(bytes body not None):
