@@ -95,7 +95,7 @@ cdef Py_ssize_t start_of_body(const char* at, const char* end) noexcept nogil:
     return -1
 
 
-cdef Py_ssize_t body_of_whole(bytes data, int* status) noexcept:
+cdef Py_ssize_t body_of_whole(bytes data, int* status) noexcept:  # looks at bytes
     cdef const char* start = PyBytes_AS_STRING(data)
     cdef const char* end = start + PyBytes_GET_SIZE(data)
     cdef const char* line_end

@@ -72,20 +72,20 @@ cdef class GateCore:
         yields = self._yields_to is not None and self._yields_to(now_ns)
         return self._rate.opens_at_ns(now_ns, yields=yields)
 
-    cdef int64_t _opens_without_rate(self, int64_t now_ns) noexcept:  # compares numbers, as what follows does
+    cdef int64_t _opens_without_rate(self, int64_t now_ns) noexcept:  # compares numbers
         if PySet_GET_SIZE(self.closed_by) > 0 or self._places() <= self.limit.in_flight:
             return NEVER_NS
         return self.breaker.opens_at(now_ns)
 
-    cdef inline int64_t _places(self) noexcept:
+    cdef inline int64_t _places(self) noexcept:  # reads a number
         return self.limit.highest if self._is_dry_run else self.limit.limit
 
-    cdef bint wants_fresh(self) noexcept:
+    cdef bint wants_fresh(self) noexcept:  # compares numbers
         if not self.breaker.is_well() or not self.takes_retry():
             return True
         return self._was_retry and self._places() == 1
 
-    cdef bint takes_retry(self) noexcept:
+    cdef bint takes_retry(self) noexcept:  # compares numbers
         return self._retries == 0 or self._retries < self._places() // 2
 
     # -- through

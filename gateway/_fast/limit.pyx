@@ -30,7 +30,9 @@ cpdef enum:
     START = 4
     ROUND_SAMPLES = slow_start.ROUND_SAMPLES
 
-DECREASE = 0.7
+cdef double C_DECREASE = 0.7
+
+DECREASE = C_DECREASE
 
 cdef int64_t HIGHEST_MAX = 1_000_000
 
@@ -89,7 +91,7 @@ cdef class ConcurrencyLimit:
             self._start(passage.number, now_ns - passage.entered_ns)
         return 0
 
-    cdef void _start(self, int64_t number, int64_t latency_ns) noexcept:  # numbers only, as all below
+    cdef void _start(self, int64_t number, int64_t latency_ns) noexcept:  # compares numbers
         if must_halve(&self._slow_start, number, latency_ns, self._entered):
             self._change(max(self.limit // 2, 1))
         else:
@@ -99,7 +101,7 @@ cdef class ConcurrencyLimit:
         if self._slow_start.is_over:
             self._congestion.usual = self._slow_start.quickest
 
-    cdef void _go_on(self, int64_t latency_ns, bint is_full) noexcept:
+    cdef void _go_on(self, int64_t latency_ns, bint is_full) noexcept:  # compares numbers
         cdef Advice advice = look_at(&self._congestion, latency_ns, self.limit, is_full)
         if advice == LOWER_LIMIT:
             self._lower()
@@ -112,13 +114,13 @@ cdef class ConcurrencyLimit:
             self._successes = 0
             self.limit = min(self.limit + 1, self.highest)
 
-    cdef void _lower(self) noexcept:
-        cdef int64_t lower = max(<int64_t>(<double>self.limit * 0.7), 1)
+    cdef void _lower(self) noexcept:  # sets numbers
+        cdef int64_t lower = max(<int64_t>(<double>self.limit * C_DECREASE), 1)
         self._limit_before = self.limit
         self.lowered += lower < self.limit
         self._change(lower)
 
-    cdef void _change(self, int64_t limit) noexcept:
+    cdef void _change(self, int64_t limit) noexcept:  # sets numbers
         self.limit = limit
         self._era += 1
         self._successes = 0
