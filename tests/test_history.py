@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway._fast.history import HOUR_S, ArrivalMeter, SecondsHistory
+from gateway._fast.arrivals import ArrivalMeter
+from gateway._fast.history import HOUR_S, SecondsHistory
 from gateway._fast.window import SlidingWindow
 from gateway.budget.metered import MeteredBudget
 from gateway.budget.tps import WINDOW_NS, TpsBudget

@@ -1,8 +1,5 @@
 from libc.stdint cimport int64_t, uint32_t
 
-from .budget cimport EventBudget
-from .window cimport SlidingWindow
-
 
 cdef class SecondsHistory:
     cdef int64_t _start_ns
@@ -14,10 +11,3 @@ cdef class SecondsHistory:
     cdef int64_t sum_of(self, int row, int64_t first, int64_t end) noexcept
     cdef int64_t second_of(self, int64_t now_ns) noexcept
     cdef void advance(self, int64_t second) noexcept
-
-
-cdef class ArrivalMeter:
-    cdef EventBudget _budget
-    cdef SecondsHistory _history
-    cdef SlidingWindow _arrivals  # None: nobody measures quiet
-    cdef int64_t _costs[4]

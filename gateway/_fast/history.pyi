@@ -1,9 +1,6 @@
-"""What a number did in the last hour, second by second; and the one call that an arrival is charged by."""
+"""What a number did in the last hour, second by second."""
 
 from typing import Final, Self, final
-
-from gateway._fast.budget import EventBudget
-from gateway._fast.window import SlidingWindow
 
 HOUR_S: Final[int]
 
@@ -31,19 +28,3 @@ class SecondsHistory:
 
     def rate_per_s(self, kind: int, seconds: int, now_ns: int) -> float:
         """Events a second over the last `seconds` whole seconds, or over those since the start if it is nearer."""
-
-@final
-class ArrivalMeter:
-    """What counts arrivals: the budget, its history, and what measures how quiet it is."""
-
-    def __new__(
-        cls,
-        budget: EventBudget,
-        history: SecondsHistory,
-        costs: tuple[int, int, int, int],
-        arrivals: SlidingWindow | None,
-    ) -> Self:
-        """`costs` of the four kinds are what `arrivals` gets of one; None: nobody measures."""
-
-    def charge(self, kind: int, count: int, now_ns: int) -> None:
-        """Count `count` events (up to a million) of a kind that have come; never refused. Else ValueError."""

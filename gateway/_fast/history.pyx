@@ -1,4 +1,4 @@
-"""What a number did in the last hour: events of each kind, second by second; and the one call that an arrival is charged by.
+"""What a number did in the last hour: events of each kind, second by second.
 
 A ring of 3600 whole seconds a kind, and one more for the second that is running: 4 x 3601 x 4 bytes, 58 kB.
 Seconds are counted from the start, so a span of the last 60 s is exactly the 60 that have ended. An entry is one
@@ -12,8 +12,6 @@ from libc.stdint cimport UINT32_MAX, int64_t, uint32_t
 cimport cython
 
 from .bounds cimport NOW_NS_MAX, require
-from .budget cimport EventBudget
-from .window cimport SlidingWindow
 
 cdef enum:
     NS_PER_S = 1_000_000_000
@@ -21,8 +19,6 @@ cdef enum:
     SLOTS = C_HOUR_S + 1
     ROWS_MAX = 16
     KINDS = 4
-    COUNT_MAX = 1_000_000
-    COST_MAX = 1_000
 
 HOUR_S = C_HOUR_S
 
@@ -92,29 +88,3 @@ cdef class SecondsHistory:
             for row in range(self._rows):
                 self._counts[row * SLOTS + passed % SLOTS] = 0
         self._newest_s = second
-
-
-@cython.final
-cdef class ArrivalMeter:
-    def __cinit__(
-        self, EventBudget budget not None, SecondsHistory history not None, tuple costs not None, SlidingWindow arrivals
-    ):
-        cdef int kind
-        if len(costs) != KINDS:
-            raise ValueError(f"costs has {len(costs)} values, must have {KINDS}")
-        for kind in range(KINDS):
-            self._costs[kind] = costs[kind]
-            require("cost", self._costs[kind], 0, COST_MAX)
-        self._budget = budget
-        self._history = history
-        self._arrivals = arrivals
-
-    def charge(self, int kind, int64_t count, int64_t now_ns):
-        cdef int64_t used
-        require("kind", kind, 0, KINDS - 1)
-        require("count", count, 0, COUNT_MAX)
-        self._budget.book(kind, count, now_ns)
-        self._history.enter(kind, count, now_ns)
-        used = count * self._costs[kind]
-        if used and self._arrivals is not None:
-            self._arrivals.add(now_ns, used)

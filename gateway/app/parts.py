@@ -5,7 +5,8 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from gateway._fast.history import ArrivalMeter, SecondsHistory
+from gateway._fast.arrivals import ArrivalMeter
+from gateway._fast.history import SecondsHistory
 from gateway.app.bridges import EndedSends, HttpBackends, InstantReplies
 from gateway.app.dead_letters import DeadLetters
 from gateway.app.inbound_parts import InboundParts
