@@ -6,7 +6,6 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
-from gateway._fast.endpoint import BaseEndpoint
 from gateway._fast.exchange import Exchange
 from gateway.clock import Clock
 from gateway.config import OFF, Settings
@@ -39,8 +38,7 @@ class HttpBackend:
     """A destination reached by HTTP POST."""
 
     def __init__(self, http: HttpClient, url: str) -> None:
-        self._endpoint = http.endpoint("POST", url, _HEADERS)
-        self.endpoint: BaseEndpoint = self._endpoint
+        self.endpoint = http.endpoint("POST", url, _HEADERS)
         self.route: Route | None = self
 
     def answer_of(self, response: Response) -> BackendAnswer:
@@ -55,7 +53,7 @@ class HttpBackend:
 
         The exchange can be cancelled: then nobody is called.
         """
-        return self._endpoint.start(body, headers, lambda response: done(self.answer_of(response)))
+        return self.endpoint.start(body, headers, lambda response: done(self.answer_of(response)))
 
 
 class Nowhere:

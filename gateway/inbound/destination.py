@@ -46,8 +46,9 @@ class Request(Protocol):
 class Route(Protocol):
     """The native way to a destination."""
 
-    endpoint: BaseEndpoint
-    """Where requests begin."""
+    @property
+    def endpoint(self) -> BaseEndpoint:
+        """Where requests begin."""
 
     def answer_of(self, response: Response, /) -> BackendAnswer:
         """What an endpoint's response says."""
