@@ -51,7 +51,7 @@ bodies = (
     )
 )
 steps = st.one_of(
-    *[st.tuples(st.just("webhook"), bodies)] * 6,
+    *[st.tuples(st.just("webhooks"), st.lists(bodies, min_size=1, max_size=6))] * 6,
     st.tuples(st.just("commit"), st.none()),
     st.tuples(st.just("advance"), st.integers(0, 3 * 10**9)),
     st.tuples(st.just("pressure"), st.sampled_from([0.0, 0.1, 0.2, 0.4, 0.6, 0.9, 0.96, 1.0])),
@@ -73,10 +73,9 @@ class Side:
 
     def do(self, what: str, argument: Any) -> None:
         rig = self.rig
-        if what == "webhook":
-            answered: list[tuple[int, str]] = []
-            self.answers.append(answered)
-            rig.receiver.take(argument, lambda got: answered.append((got.status, got.reason)))
+        if what == "webhooks":
+            for body in argument:
+                self.take(body)
             return
         rig.store._make()  # the turn of the loop is over
         if what == "commit":
@@ -91,6 +90,11 @@ class Side:
             rig.store.fixed_used_bytes = argument
         else:
             rig.store.fail(StoreError("the disk is gone"))
+
+    def take(self, body: bytes) -> None:
+        answered: list[tuple[int, str]] = []
+        self.answers.append(answered)
+        self.rig.receiver.take(body, lambda got: answered.append((got.status, got.reason)))
 
     def found(self) -> tuple[Any, ...]:
         """All that can be seen of it from outside."""
@@ -133,7 +137,7 @@ async def test_both_ways_lead_to_the_same(
     for step in [*sequence, ("commit", None)]:
         native.do(*step)
         complete.do(*step)
-        if step[0] != "webhook":
+        if step[0] != "webhooks":
             assert native.found() == complete.found()
 
 
@@ -193,6 +197,7 @@ async def test_webhooks_of_one_turn_are_one_change() -> None:
     rig.store.commit()
     assert (rig.receiver.pending, [reception.status for reception in got]) == (0, [200] * 7)
     assert [rig.messages.take() is not None for _ in range(8)] == [True] * 7 + [False]
+    assert +rig.store.disk.books == {(Kind.MESSAGE, None): 7}
 
 
 async def test_each_webhook_of_a_batch_is_answered_once_whatever_an_answer_does() -> None:
