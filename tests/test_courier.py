@@ -149,7 +149,9 @@ def play(script: Script, bodies: list[bytes], way: str, concurrency: int) -> tup
         requests = side.server.requests if concurrency == 1 else sorted(side.server.requests)
         verdicts = {verdict: n for verdict, n in side.forwarder.verdicts.items() if n}
         assert side.forwarder.latency.count == verdicts.get(Verdict.DELIVERED, 0)
-        return requests, verdicts, parked, side.books.outcomes
+        ended = {entry: n for entry, n in side.store.disk.books.items() if n and entry[1] is not None}
+        assert ended == {entry: n for entry, n in side.books.outcomes.items() if n}
+        return requests, verdicts, parked, ended
 
     return run_virtual(main())
 
@@ -196,7 +198,8 @@ def test_ends_that_come_together_are_one_change_and_a_crowd_does_not_wait() -> N
         assert [change.size for change in side.store._submitted] == [100]
         side.store.commit()
         await side.end()
-        assert side.books.outcomes[Kind.MESSAGE, Outcome.DELIVERED] == 100
+        for books in (side.books.outcomes, side.store.disk.books):
+            assert books[Kind.MESSAGE, Outcome.DELIVERED] == 100
 
     run_virtual(main())
 
